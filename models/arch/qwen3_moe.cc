@@ -1,0 +1,48 @@
+// Qwen3-MoE: the pre-norm layer with a mixture of experts, without shared ones, in most or all layers.
+//
+//   x += attention(norm(x));  x += mixture of experts or mlp(norm(x))
+#include "models/arch/table.h"
+#include "models/layers/decoder.h"
+
+namespace atl::models {
+namespace {
+
+struct Layer final : DecoderLayer {
+  Norm attention_norm;
+  Gqa attention;
+  Norm mlp_norm;
+  std::optional<Moe> moe;
+  std::optional<Mlp> mlp;  // of a layer that is not a mixture
+
+  absl::Status Run(const Pass& pass, std::span<float> x) const override {
+    ATOLL_ASSIGN_OR_RETURN(const auto attended, pass.Run(attention, pass.Run(attention_norm, x)));
+    Add(attended, x);
+    const std::span<float> normed = pass.Run(mlp_norm, x);
+    ATOLL_ASSIGN_OR_RETURN(const auto mixed, moe ? pass.Run(*moe, normed) : pass.Run(*mlp, normed));
+    Add(mixed, x);
+    return absl::OkStatus();
+  }
+};
+
+std::unique_ptr<DecoderLayer> MakeLayer(const Builder& build, int64_t index) {
+  const ModelSpec& spec = build.spec();
+  const std::string name = build.LayerName(index);
+  auto layer = std::make_unique<Layer>();
+  layer->attention_norm = build.MakeNorm(name + "input_layernorm", spec.hidden);
+  layer->attention = build.MakeGqa(index, name + "self_attn.");
+  layer->mlp_norm = build.MakeNorm(name + "post_attention_layernorm", spec.hidden);
+  if (spec.layers[index].moe) {
+    layer->moe = build.MakeMoe(name + "mlp.", "gate", "");
+  } else {
+    layer->mlp = build.MakeMlp(name + "mlp.", spec.layers[index].mlp);
+  }
+  return layer;
+}
+
+}  // namespace
+
+std::unique_ptr<Model> MakeQwen3Moe(Runtime runtime) {
+  return MakeDecoder(std::move(runtime), [](const Builder&) { return Architecture{.make_layer = MakeLayer}; });
+}
+
+}  // namespace atl::models

@@ -1,0 +1,80 @@
+#include "models/kernels/limits_loop.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cstring>
+
+// As many sums as hide an instruction's latency; the empty asm keeps each of them in a register of its own.
+#define ATOLL_MULTIPLY_ADD_LOOP(name, vector, operations, start, step)                \
+  int64_t name(int64_t rounds, uint64_t* result) {                                    \
+    constexpr int kSums = 12;                                                         \
+    vector sums[kSums];                                                               \
+    for (vector & sum : sums) sum = start;                                            \
+    for (int64_t i = 0; i < rounds; ++i) {                                            \
+      for (vector & sum : sums) {                                                     \
+        sum = step;                                                                   \
+        asm volatile("" : "+v"(sum));                                                 \
+      }                                                                               \
+    }                                                                                 \
+    for (const vector& sum : sums) *result ^= reinterpret_cast<const uint64_t&>(sum); \
+    return rounds * kSums * (operations);                                             \
+  }
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")
+namespace atl::models::kernels {
+namespace {
+ATOLL_MULTIPLY_ADD_LOOP(F32Avx512, __m512, 2 * 16, _mm512_set1_ps(1e-3f),
+                        _mm512_fmadd_ps(sum, _mm512_set1_ps(0.5f), _mm512_set1_ps(0.25f)))
+ATOLL_MULTIPLY_ADD_LOOP(Bf16Avx512, __m512, 2 * 32, _mm512_set1_ps(1e-3f),
+                        _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi16(0x3c00), (__m512bh)_mm512_set1_epi16(0x3c00)))
+ATOLL_MULTIPLY_ADD_LOOP(Int8Avx512, __m512i, 2 * 64, _mm512_set1_epi32(1),
+                        _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(3), _mm512_set1_epi8(5)))
+}  // namespace
+}  // namespace atl::models::kernels
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+namespace atl::models::kernels {
+namespace {
+ATOLL_MULTIPLY_ADD_LOOP(F32Avx2, __m256, 2 * 8, _mm256_set1_ps(1e-3f),
+                        _mm256_fmadd_ps(sum, _mm256_set1_ps(0.5f), _mm256_set1_ps(0.25f)))
+ATOLL_MULTIPLY_ADD_LOOP(Int8Avx2, __m256i, 2 * 32, _mm256_set1_epi8(1),
+                        _mm256_add_epi16(sum, _mm256_maddubs_epi16(sum, _mm256_set1_epi8(5))))
+}  // namespace
+}  // namespace atl::models::kernels
+#pragma GCC pop_options
+
+namespace atl::models::kernels {
+
+MultiplyAddLoop MultiplyAddAvx512(Arithmetic arithmetic) {
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw")) return nullptr;
+  const bool bf16 = __builtin_cpu_supports("avx512bf16"), vnni = __builtin_cpu_supports("avx512vnni");
+  switch (arithmetic) {
+    case Arithmetic::kF32:
+      return F32Avx512;
+    case Arithmetic::kBF16:
+      return bf16 ? Bf16Avx512 : F32Avx512;
+    case Arithmetic::kInt8:
+      return vnni ? Int8Avx512 : nullptr;
+  }
+  return nullptr;
+}
+
+MultiplyAddLoop MultiplyAddAvx2(Arithmetic arithmetic) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return nullptr;
+  return arithmetic == Arithmetic::kInt8 ? Int8Avx2 : F32Avx2;
+}
+
+}  // namespace atl::models::kernels
+
+#else
+
+namespace atl::models::kernels {
+MultiplyAddLoop MultiplyAddAvx512(Arithmetic) { return nullptr; }
+MultiplyAddLoop MultiplyAddAvx2(Arithmetic) { return nullptr; }
+}  // namespace atl::models::kernels
+
+#endif

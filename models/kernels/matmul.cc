@@ -1,0 +1,345 @@
+#include <algorithm>
+
+#include "models/kernels/kernels.h"
+#include "models/kernels/targets.h"
+#include "parallel/base/partition.h"
+
+// foreach_target comes before highway.
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "models/kernels/matmul.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "models/kernels/lanes-inl.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace atl::models::kernels::HWY_NAMESPACE {
+namespace {
+
+// Sums of a strip: [kCanonicalBlocks][kRowGroup][kStrip] f32, on the stack. A block of the strip's weights stays in the
+// first-level cache while a group's rows pass over it, a block of the group's rows in the second-level cache.
+constexpr int64_t kRowGroup = 64;
+constexpr int64_t kStrip = 16;
+// Accumulators of one tile, each a vector: as many as registers allow beside the operands.
+constexpr int kTileOuts = 4;
+constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 2 : 4;
+
+// Sums over [0, count) of a tile; sums[r * kStrip + o]. Vectors narrower than 16 lanes pass over the block once for
+// each part of the lanes: the accumulators stay in registers, and the second pass reads from the first-level cache.
+template <int kRows, int kOuts, typename T>
+HWY_INLINE void BlockSums(const float* x, int64_t x_stride, const T* w, int64_t w_stride, int64_t count, float* sums) {
+  Lanes acc[kRows * kOuts];
+  const int64_t whole = count / kLanes * kLanes;
+  for (int part = 0; part < kParts; ++part) {
+    V sum[kRows][kOuts];
+    for (auto& row : sum) {
+      for (V& v : row) v = hn::Zero(D());
+    }
+    for (int64_t k = part * kWidth; k < whole; k += kLanes) {
+      V weights[kOuts];
+      for (int o = 0; o < kOuts; ++o) weights[o] = LoadPart(w + o * w_stride + k);
+      for (int r = 0; r < kRows; ++r) {
+        const V value = LoadPart(x + r * x_stride + k);
+        for (int o = 0; o < kOuts; ++o) sum[r][o] = Fma(value, weights[o], sum[r][o]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int o = 0; o < kOuts; ++o) acc[r * kOuts + o].part[part] = sum[r][o];
+    }
+  }
+  if (whole < count) {  // lanes beyond the end add 0 x 0
+    Lanes weights[kOuts];
+    for (int o = 0; o < kOuts; ++o) weights[o] = LoadRest(w + o * w_stride + whole, count - whole);
+    for (int r = 0; r < kRows; ++r) {
+      const Lanes values = LoadRest(x + r * x_stride + whole, count - whole);
+      for (int o = 0; o < kOuts; ++o) FmaTo(values, weights[o], &acc[r * kOuts + o]);
+    }
+  }
+  float tile[kRows * kOuts];
+  SumLanes(acc, tile);
+  for (int r = 0; r < kRows; ++r) std::copy_n(tile + r * kOuts, kOuts, sums + r * kStrip);
+}
+
+template <int kRows, typename T>
+HWY_INLINE void TileRow(const float* x, int64_t x_stride, const T* w, int64_t w_stride, int64_t outs, int64_t count,
+                        float* sums) {
+  constexpr int kWide = kRows == 1 ? 2 * kTileOuts : kTileOuts;
+  int64_t o = 0;
+  for (; o + kWide <= outs; o += kWide) {
+    BlockSums<kRows, kWide>(x, x_stride, w + o * w_stride, w_stride, count, sums + o);
+  }
+  for (; o < outs; ++o) BlockSums<kRows, 1>(x, x_stride, w + o * w_stride, w_stride, count, sums + o);
+}
+
+template <typename T>
+HWY_INLINE void Tiles(const float* x, int64_t x_stride, int64_t rows, const T* w, int64_t w_stride, int64_t outs,
+                      int64_t count, float* sums) {
+  int64_t r = 0;
+  for (; r + kTileRows <= rows; r += kTileRows) {
+    TileRow<kTileRows>(x + r * x_stride, x_stride, w, w_stride, outs, count, sums + r * kStrip);
+  }
+  for (; r + 2 <= rows; r += 2) {
+    TileRow<2>(x + r * x_stride, x_stride, w, w_stride, outs, count, sums + r * kStrip);
+  }
+  if (r < rows) TileRow<1>(x + r * x_stride, x_stride, w, w_stride, outs, count, sums + r * kStrip);
+}
+
+// Formats of groups are decoded tile by tile: kStrip rows of kDecoded weights lie in the first-level cache while a
+// group's rows pass over them. Sums are carried in their 16 lanes from tile to tile, so the order of additions is that
+// of plain elements: the answer has the bits of the decoded matrix.
+constexpr int64_t kDecoded = 256;
+
+// lanes[(r * kStrip + o) * kLanes + l] += over [0, count) of a tile w [kOuts][kDecoded].
+template <int kRows, int kOuts>
+HWY_INLINE void AddTile(const float* x, int64_t x_stride, const float* w, int64_t count, float* lanes) {
+  const int64_t whole = count / kLanes * kLanes;
+  for (int part = 0; part < kParts; ++part) {
+    V sum[kRows][kOuts];
+    for (int r = 0; r < kRows; ++r) {
+      for (int o = 0; o < kOuts; ++o) sum[r][o] = LoadPart(lanes + (r * kStrip + o) * kLanes + part * kWidth);
+    }
+    for (int64_t k = part * kWidth; k < whole; k += kLanes) {
+      V weights[kOuts];
+      for (int o = 0; o < kOuts; ++o) weights[o] = LoadPart(w + o * kDecoded + k);
+      for (int r = 0; r < kRows; ++r) {
+        const V value = LoadPart(x + r * x_stride + k);
+        for (int o = 0; o < kOuts; ++o) sum[r][o] = Fma(value, weights[o], sum[r][o]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int o = 0; o < kOuts; ++o) hn::StoreU(sum[r][o], D(), lanes + (r * kStrip + o) * kLanes + part * kWidth);
+    }
+  }
+  if (whole == count) return;
+  for (int r = 0; r < kRows; ++r) {
+    const Lanes values = LoadRest(x + r * x_stride + whole, count - whole);
+    for (int o = 0; o < kOuts; ++o) {
+      Lanes sum = Load(lanes + (r * kStrip + o) * kLanes);
+      FmaTo(values, LoadRest(w + o * kDecoded + whole, count - whole), &sum);
+      Store(sum, lanes + (r * kStrip + o) * kLanes);
+    }
+  }
+}
+
+template <int kRows>
+HWY_INLINE void AddTileRow(const float* x, int64_t x_stride, const float* w, int64_t outs, int64_t count,
+                           float* lanes) {
+  int64_t o = 0;
+  for (; o + kTileOuts <= outs; o += kTileOuts) {
+    AddTile<kRows, kTileOuts>(x, x_stride, w + o * kDecoded, count, lanes + o * kLanes);
+  }
+  for (; o < outs; ++o) AddTile<kRows, 1>(x, x_stride, w + o * kDecoded, count, lanes + o * kLanes);
+}
+
+// The sums of one block of K, [begin, end), of at most kRowGroup rows and kStrip outputs.
+HWY_NOINLINE void DecodedBlock(const float* x, int64_t rows, const Matrix& w, int64_t out, int64_t outs, int64_t begin,
+                               int64_t end, float* sums) {
+  HWY_ALIGN float tile[kStrip * kDecoded];
+  HWY_ALIGN float lanes[kRowGroup * kStrip * kLanes];
+  std::fill_n(lanes, rows * kStrip * kLanes, 0.0f);
+  for (int64_t k = begin; k < end; k += kDecoded) {
+    const int64_t count = std::min(kDecoded, end - k);
+    for (int64_t o = 0; o < outs; ++o) DecodeRow(w, out + o, k, count, tile + o * kDecoded);
+    int64_t r = 0;
+    for (; r + kTileRows <= rows; r += kTileRows) {
+      AddTileRow<kTileRows>(x + r * w.cols + k, w.cols, tile, outs, count, lanes + r * kStrip * kLanes);
+    }
+    for (; r < rows; ++r) AddTileRow<1>(x + r * w.cols + k, w.cols, tile, outs, count, lanes + r * kStrip * kLanes);
+  }
+  for (int64_t i = 0; i < rows * kStrip; ++i) {
+    if (i % kStrip < outs) sums[i] = SumLanes(Load(lanes + i * kLanes));
+  }
+}
+
+// Elements of a format of groups.
+struct Decoded {};
+
+// At most kRowGroup rows and kStrip outputs from `out`.
+template <typename T>
+HWY_NOINLINE void Strip(const float* x, int64_t rows, const Matrix& w, int64_t out, int64_t outs,
+                        std::span<const int64_t> cuts, float* y) {
+  float sums[kCanonicalBlocks][kRowGroup * kStrip];
+  const int blocks = static_cast<int>(cuts.size()) - 1;
+  for (int b = 0; b < blocks; ++b) {
+    if constexpr (std::is_same_v<T, Decoded>) {
+      DecodedBlock(x, rows, w, out, outs, cuts[b], cuts[b + 1], sums[b]);
+    } else {
+      Tiles(x + cuts[b], w.cols, rows, w.Row<T>(out) + cuts[b], w.row_bytes / static_cast<int64_t>(sizeof(T)), outs,
+            cuts[b + 1] - cuts[b], sums[b]);
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int step = 1; step < blocks; step *= 2) {
+      for (int b = 0; b + step < blocks; b += 2 * step) {
+        for (int64_t o = r * kStrip; o < r * kStrip + outs; ++o) sums[b][o] += sums[b + step][o];
+      }
+    }
+    std::copy_n(sums[0] + r * kStrip, outs, y + r * w.rows + out);
+  }
+}
+
+// out[r, c] = sum over i of a[r, i] rows[i, c], i ascending, for kVectors vectors of columns held in registers.
+template <int kRows, int kVectors, typename T>
+HWY_INLINE void WeightedColumns(const float* a, int64_t a_stride, const T* rows, int64_t stride, int64_t count,
+                                float* out, int64_t out_stride) {
+  V sum[kRows][kVectors];
+  for (auto& row : sum) {
+    for (V& v : row) v = hn::Zero(D());
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    V values[kVectors];
+    for (int v = 0; v < kVectors; ++v) values[v] = LoadPart(rows + i * stride + v * kWidth);
+    for (int r = 0; r < kRows; ++r) {
+      const V factor = hn::Set(D(), a[r * a_stride + i]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = Fma(factor, values[v], sum[r][v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], D(), out + r * out_stride + v * kWidth);
+  }
+}
+
+template <int kRows, typename T>
+HWY_INLINE void WeightedRows(const float* a, int64_t a_stride, const T* rows, int64_t stride, int64_t count,
+                             int64_t width, float* out, int64_t out_stride) {
+  constexpr int kWide = kRows == 1 ? 8 : 2;
+  int64_t c = 0;
+  for (; c + kWide * kWidth <= width; c += kWide * kWidth) {
+    WeightedColumns<kRows, kWide>(a, a_stride, rows + c, stride, count, out + c, out_stride);
+  }
+  for (; c + kWidth <= width; c += kWidth) {
+    WeightedColumns<kRows, 1>(a, a_stride, rows + c, stride, count, out + c, out_stride);
+  }
+  for (; c < width; ++c) {
+    for (int r = 0; r < kRows; ++r) {
+      float sum = 0;
+      for (int64_t i = 0; i < count; ++i) sum = std::fma(a[r * a_stride + i], Widened(rows[i * stride + c]), sum);
+      out[r * out_stride + c] = sum;
+    }
+  }
+}
+
+// y[r, c] for at most kStrip rows and `count` <= kDecoded columns from `first`, of weights that are decoded.
+HWY_NOINLINE void DecodedColumns(const float* x, int64_t rows, const Matrix& w, int64_t first, int64_t count,
+                                 float* y) {
+  HWY_ALIGN float tile[kDecoded] = {};
+  HWY_ALIGN float sums[kStrip * kDecoded];
+  std::fill_n(sums, rows * kDecoded, 0.0f);
+  for (int64_t o = 0; o < w.rows; ++o) {
+    DecodeRow(w, o, first, count, tile);
+    for (int64_t r = 0; r < rows; ++r) {
+      const V factor = hn::Set(D(), x[r * w.rows + o]);
+      for (float *sum = sums + r * kDecoded, *end = sum + count, *from = tile; sum < end;
+           sum += kWidth, from += kWidth) {
+        hn::StoreU(Fma(factor, LoadPart(from), LoadPart(sum)), D(), sum);
+      }
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(sums + r * kDecoded, count, y + r * w.cols);
+}
+
+template <typename T>
+HWY_INLINE void Strips(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
+                       std::span<const int64_t> cuts, float* y) {
+  // Few rows: the weights are read once, whole outputs one after another. Many: strips of outputs.
+  const int64_t strip = rows <= kTileRows ? 2 * kTileOuts : kStrip;
+  for (int64_t row = 0; row < rows; row += kRowGroup) {
+    const int64_t group = std::min(kRowGroup, rows - row);
+    for (int64_t out = begin; out < end; out += strip) {
+      Strip<T>(x + row * w.cols, group, w, out, std::min(strip, end - out), cuts, y + row * w.rows);
+    }
+  }
+}
+
+}  // namespace
+
+void MatMulPart(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
+                std::span<const int64_t> cuts, float* y) {
+  switch (w.format) {
+    case WeightFormat::kF32:
+      return Strips<float>(x, rows, w, begin, end, cuts, y);
+    case WeightFormat::kF16:
+      return Strips<F16>(x, rows, w, begin, end, cuts, y);
+    case WeightFormat::kBF16:
+      return Strips<BF16>(x, rows, w, begin, end, cuts, y);
+    default:
+      return Strips<Decoded>(x, rows, w, begin, end, cuts, y);
+  }
+}
+
+void MatMulTransposedPart(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end, float* y) {
+  const auto plain = [&](const auto* data) {
+    using T = std::remove_cvref_t<decltype(*data)>;
+    const int64_t stride = w.row_bytes / static_cast<int64_t>(sizeof(T));
+    int64_t row = 0;
+    for (; row + 4 <= rows; row += 4) {
+      WeightedRows<4>(x + row * w.rows, w.rows, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
+                      w.cols);
+    }
+    for (; row < rows; ++row) {
+      WeightedRows<1>(x + row * w.rows, w.rows, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
+                      w.cols);
+    }
+  };
+  switch (w.format) {
+    case WeightFormat::kF32:
+      return plain(w.Row<float>(0));
+    case WeightFormat::kF16:
+      return plain(w.Row<F16>(0));
+    case WeightFormat::kBF16:
+      return plain(w.Row<BF16>(0));
+    default:
+      for (int64_t row = 0; row < rows; row += kStrip) {
+        const int64_t group = std::min(kStrip, rows - row);
+        for (int64_t c = begin; c < end; c += kDecoded) {
+          DecodedColumns(x + row * w.rows, group, w, c, std::min(kDecoded, end - c), y + row * w.cols + c);
+        }
+      }
+  }
+}
+
+void DotsImpl(const float* x, const float* rows, int64_t stride, int64_t count, int64_t width, float* out) {
+  TileRow<1>(x, width, rows, stride, count, width, out);
+}
+
+void WeightedSumImpl(const float* a, const float* rows, int64_t stride, int64_t count, int64_t width, float* out) {
+  WeightedRows<1>(a, count, rows, stride, count, width, out, width);
+}
+
+}  // namespace atl::models::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace atl::models::kernels {
+
+HWY_EXPORT(MatMulPart);
+HWY_EXPORT(MatMulTransposedPart);
+HWY_EXPORT(DotsImpl);
+HWY_EXPORT(WeightedSumImpl);
+
+void MatMul(std::span<const float> x, int64_t rows, const Matrix& w, std::span<const int64_t> cuts, std::span<float> y,
+            ThreadPool* pool) {
+  constexpr int64_t kGrain = 16;  // outputs handed out together, so that tiles stay whole
+  ParallelFor(pool, (w.rows + kGrain - 1) / kGrain, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(MatMulPart)
+    (x.data(), rows, w, begin * kGrain, std::min(end * kGrain, w.rows), cuts, y.data());
+  });
+}
+
+void MatMulTransposed(std::span<const float> x, int64_t rows, const Matrix& w, std::span<float> y, ThreadPool* pool) {
+  ParallelFor(pool, w.cols, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(MatMulTransposedPart)(x.data(), rows, w, begin, end, y.data());
+  });
+}
+
+void Dots(const float* x, const float* rows, int64_t stride, int64_t count, int64_t width, float* out) {
+  HWY_DYNAMIC_DISPATCH(DotsImpl)(x, rows, stride, count, width, out);
+}
+
+void WeightedSum(const float* a, const float* rows, int64_t stride, int64_t count, int64_t width, float* out) {
+  HWY_DYNAMIC_DISPATCH(WeightedSumImpl)(a, rows, stride, count, width, out);
+}
+
+}  // namespace atl::models::kernels
+#endif

@@ -1,0 +1,45 @@
+// One tile against some rows: what each instruction set implements (packed_*.cc) and packed.cc chooses from.
+#pragma once
+
+#include "models/kernels/packed.h"
+
+namespace atl::models::kernels {
+
+struct PackedTileCall {
+  const std::byte* tile = nullptr;  // its groups one after another
+  const QuantizedRows* x = nullptr;
+  const int64_t* cuts = nullptr;  // [blocks + 1] in groups
+  int blocks = 1;                 // 1, 2, 4 or 8
+  float* y = nullptr;             // row r's 16 sums go to y + r y_stride
+  int64_t y_stride = 0;
+};
+
+using PackedTileFunction = void (*)(PackedType type, const PackedTileCall& call);
+
+// Null where the program was not built for such a processor, or the machine is not one.
+PackedTileFunction PackedTileAvx512Vnni();
+PackedTileFunction PackedTileAvx2();
+// Rounds 32 activations (packed.h). A group whose values are all next to nothing becomes zeros.
+using QuantizeFunction = void (*)(const float* x, int8_t* values, float* scale, int32_t* sum);
+inline constexpr float kLeastMagnitude = 0x1p-100f;
+void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum);
+void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* sum);
+
+void PackedTilePortable(PackedType type, const PackedTileCall& call);
+
+// The fixed binary tree over blocks that come one after another: call with the sum of block 0, 1, ...; after the last
+// `*value` is the sum of all. Level l's partial sum waits in waiting[l] for its right neighbour. 1, 2, 4 or 8 blocks.
+// add(V* left, const V& right). By address: the function is not compiled for the vectors it moves.
+template <typename V, typename Add>
+[[gnu::always_inline]] inline void AddToTree(int block, int blocks, V* value, V* waiting, const Add& add) {
+  for (int level = 0; (1 << level) < blocks; ++level) {
+    if ((block >> level & 1) == 0) {
+      waiting[level] = *value;
+      return;
+    }
+    add(&waiting[level], *value);
+    *value = waiting[level];
+  }
+}
+
+}  // namespace atl::models::kernels

@@ -1,0 +1,312 @@
+#include "models/layers/attention.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "models/layers/segment.h"
+#include "models/spec/workspace.h"
+
+namespace atl::models {
+namespace {
+
+// A rank's thread works on its own piece in memory of its own, which grows to what a piece needs once.
+std::span<float> ThreadScratch(int64_t floats) {
+  thread_local std::vector<float> memory;
+  if (static_cast<int64_t>(memory.size()) < floats) memory.resize(floats);
+  return {memory.data(), static_cast<size_t>(floats)};
+}
+
+// Emitted rows [first, first + rows) of a sequence; they are rows [at, at + rows) of a tile.
+struct EmittedRun {
+  const SequenceRows* sequence;
+  int64_t first, rows, at;
+};
+
+// One layer's attention of one step, with its scratch.
+class Attending {
+ public:
+  Attending(const Step& step, const LatentAttention& a, const KvCache& cache, int layer, std::span<const float> query,
+            std::span<float> out)
+      : step_(step),
+        a_(a),
+        cache_(cache),
+        layer_(layer),
+        query_(query),
+        out_(out),
+        running_(step.workspace.Take<Running>("attention.state", step.rows * a.heads)),
+        latents_(step.workspace.Take<float>("attention.segment_latent", kKvBlockTokens * a.mla.kv_lora_rank)),
+        rotary_keys_(step.workspace.Take<float>("attention.segment_rope", kKvBlockTokens * a.mla.rope_dim)),
+        terms_(step.workspace.Take<float>("attention.term", a.heads * a.mla.v_dim)) {}
+
+  // Rows [first, first + rows) of the sequence, all in prompt form.
+  void Expanded(const SequenceRows& sequence, int64_t first, int64_t rows) {
+    const int64_t width = a_.heads * (a_.mla.nope_dim + a_.mla.v_dim);
+    const std::span<float> kv = step_.workspace.Take<float>("attention.segment_kv", kKvBlockTokens * width);
+    const int64_t end = sequence.position + first + rows;
+    for (int64_t begin = 0; begin < end; begin += kKvBlockTokens) {
+      const Segment shared = Load(sequence, begin, end);
+      if (!a_.mla.split_up) WholeLinear(a_.up).Apply({step_, latents_, shared.count}, kv);
+      ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
+        for (; head < last; ++head) ExpandedHead(OfHead(shared, head, kv), sequence, first, first + rows, head);
+      });
+    }
+    ParallelFor(step_.pool, rows, [&](int64_t i, int64_t last) {
+      for (i += sequence.row_begin + first, last += sequence.row_begin + first; i < last; ++i) {
+        for (int64_t head = 0; head < a_.heads; ++head) {
+          kernels::Scale(1.0f / running_[i * a_.heads + head].sum, a_.mla.v_dim, Out(i, head));
+        }
+      }
+    });
+  }
+
+  // Rows in emitted form, at most kAbsorbedTile of them.
+  void Absorbed(std::span<const EmittedRun> runs) {
+    const int64_t rows = runs.back().at + runs.back().rows, nope = a_.mla.nope_dim, rank = a_.mla.kv_lora_rank,
+                  value = a_.mla.v_dim, narrow = std::max(nope, value);
+    const std::span<float> queries = step_.workspace.Take<float>("attention.absorbed_query", rows * a_.heads * rank);
+    const std::span<float> sums = step_.workspace.Take<float>("attention.absorbed_sum", rows * a_.heads * rank);
+    const std::span<float> all =
+        step_.workspace.Take<float>("attention.absorbed_head", rows * a_.heads * (narrow + rank));
+    // Of one head: [rows, nope_dim or v_dim] and [rows, kv_lora_rank].
+    const auto of_head = [&](int64_t head, bool wide) {
+      return all.subspan((head * (narrow + rank) + (wide ? narrow : 0)) * rows, rows * (wide ? rank : narrow));
+    };
+    const auto for_rows = [&](const auto& body) {
+      for (const EmittedRun& run : runs) {
+        for (int64_t i = 0; i < run.rows; ++i) body(run.at + i, run.sequence->row_begin + run.first + i);
+      }
+    };
+    if (step_.costs != nullptr) {
+      step_.costs->AddProduct(rows, a_.heads * rank * (nope + value), a_.heads * rank * (nope + value) * 2);
+    }
+    ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
+      for (; head < last; ++head) {
+        const std::span<float> plain = of_head(head, false).first(rows * nope), wide = of_head(head, true);
+        for_rows([&](int64_t at, int64_t row) { std::copy_n(Query(row, head), nope, plain.data() + at * nope); });
+        if (a_.mla.split_up) {
+          const int64_t cuts[] = {0, nope};
+          kernels::MatMul(plain, rows, KeyUp(head), cuts, wide, nullptr);
+        } else {
+          kernels::MatMulTransposed(plain, rows, KeyUp(head), wide, nullptr);
+        }
+        for (int64_t at = 0; at < rows; ++at) {
+          std::copy_n(wide.data() + at * rank, rank, queries.data() + (at * a_.heads + head) * rank);
+        }
+      }
+    });
+    // Sequences side by side; a few long ones are shared by heads.
+    const int64_t threads = step_.pool == nullptr ? 1 : step_.pool->threads(), count = std::ssize(runs),
+                  parts = count >= 2 * threads ? 1 : std::min(threads, a_.heads);
+    ParallelPieces(step_.pool, count * parts, 1, [&](int64_t piece, int64_t last) {
+      for (; piece < last; ++piece) {
+        AbsorbedRun(runs[piece / parts], EvenPart(a_.heads, piece % parts, parts), queries, sums);
+      }
+    });
+    ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
+      for (; head < last; ++head) {
+        const std::span<float> narrow_out = of_head(head, false).first(rows * value), wide = of_head(head, true);
+        for_rows([&](int64_t at, int64_t row) {
+          float* to = wide.data() + at * rank;
+          std::copy_n(sums.data() + (at * a_.heads + head) * rank, rank, to);
+          kernels::Scale(1.0f / running_[row * a_.heads + head].sum, rank, to);
+        });
+        const int64_t cuts[] = {0, rank};
+        kernels::MatMul(wide, rows, ValueUp(head), cuts, narrow_out, nullptr);
+        for_rows([&](int64_t at, int64_t row) { std::copy_n(narrow_out.data() + at * value, value, Out(row, head)); });
+      }
+    });
+  }
+
+ private:
+  // One head's rows [first, last) of the sequence against one segment.
+  void ExpandedHead(const Segment& segment, const SequenceRows& sequence, int64_t first, int64_t last, int64_t head) {
+    const int64_t nope = a_.mla.nope_dim, rotary = a_.mla.rope_dim;
+    const int64_t whole = std::clamp(segment.begin + segment.count - 1 - sequence.position, first, last);
+    for (int64_t i = first; i < whole; ++i) {  // rows that see a part of it, or nothing
+      const int64_t row = sequence.row_begin + i;
+      const SegmentRow to{.query = Query(row, head),
+                          .rotary_query = Query(row, head) + nope,
+                          .first = 0,
+                          .position = sequence.position + i,
+                          .running = &running_[row * a_.heads + head],
+                          .sum = Out(row, head)};
+      AddSegment(segment, to, a_.scale, terms_.data() + head * a_.mla.v_dim);
+    }
+    const std::span<float> scratch =
+        ThreadScratch(kSegmentRows * a_.mla.qk_dim() + SegmentScratch(kSegmentRows, a_.mla.v_dim));
+    float* queries = scratch.data();
+    float* rotary_queries = queries + kSegmentRows * nope;
+    for (int64_t i = whole; i < last; i += kSegmentRows) {
+      const int64_t rows = std::min(kSegmentRows, last - i), row = sequence.row_begin + i;
+      for (int64_t r = 0; r < rows; ++r) {
+        std::copy_n(Query(row + r, head), nope, queries + r * nope);
+        std::copy_n(Query(row + r, head) + nope, rotary, rotary_queries + r * rotary);
+      }
+      const SegmentBlock block{.rows = rows,
+                               .seen = segment.count,
+                               .first = segment.begin == 0,
+                               .queries = queries,
+                               .rotary_queries = rotary_queries,
+                               .running = &running_[row * a_.heads + head],
+                               .running_stride = a_.heads,
+                               .sums = Out(row, head),
+                               .sum_stride = a_.heads * a_.mla.v_dim};
+      AddSegment(segment, block, a_.scale, rotary_queries + kSegmentRows * rotary);
+    }
+  }
+
+  // Some heads of a run of rows over all of its cache.
+  void AbsorbedRun(const EmittedRun& run, Range heads, std::span<const float> queries, std::span<float> sums) {
+    const int64_t rank = a_.mla.kv_lora_rank, rotary = a_.mla.rope_dim, most = std::min(heads.size(), kSegmentRows);
+    const std::span<float> scratch =
+        ThreadScratch(kKvBlockTokens * (rank + rotary) + most * rotary + SegmentScratch(most, rank));
+    float* latents = scratch.data();
+    float* rotary_keys = latents + kKvBlockTokens * rank;
+    float* rotary_queries = rotary_keys + kKvBlockTokens * rotary;
+    const int64_t first = run.sequence->position + run.first, end = first + run.rows;
+    for (int64_t begin = 0; begin < end; begin += kKvBlockTokens) {
+      const Segment segment = Latents(*run.sequence, begin, end, latents, rotary_keys);
+      for (int64_t i = std::max<int64_t>(begin - first, 0); i < run.rows; ++i) {
+        const int64_t row = run.sequence->row_begin + run.first + i;
+        for (int64_t head = heads.begin; head < heads.end; head += most) {
+          const int64_t count = std::min(most, heads.end - head), at = (run.at + i) * a_.heads + head;
+          for (int64_t h = 0; h < count; ++h) {
+            std::copy_n(Query(row, head + h) + a_.mla.nope_dim, rotary, rotary_queries + h * rotary);
+          }
+          const SegmentBlock block{.rows = count,
+                                   .seen = std::min(segment.count, first + i - begin + 1),
+                                   .first = begin == 0,
+                                   .queries = queries.data() + at * rank,
+                                   .rotary_queries = rotary_queries,
+                                   .running = &running_[row * a_.heads + head],
+                                   .running_stride = 1,
+                                   .sums = sums.data() + at * rank,
+                                   .sum_stride = rank};
+          AddSegment(segment, block, a_.scale, rotary_queries + most * rotary);
+        }
+      }
+    }
+  }
+
+  // A segment whose keys and values are the latents themselves: in the cache if that is f32, else widened.
+  Segment Latents(const SequenceRows& sequence, int64_t begin, int64_t end, float* latents, float* rotary_keys) const {
+    const int64_t rank = a_.mla.kv_lora_rank, rotary = a_.mla.rope_dim;
+    Segment segment{.begin = begin, .count = std::min(kKvBlockTokens, end - begin)};
+    segment.key_width = segment.value_width = rank;
+    segment.rotary_width = rotary;
+    const std::byte* rows = cache_.Row(layer_, sequence.blocks, begin);  // and those after it
+    if (cache_.type() == DType::kF32) {
+      segment.keys = segment.values = reinterpret_cast<const float*>(rows);
+      segment.rotary_keys = segment.keys + rank;
+      segment.key_stride = segment.value_stride = segment.rotary_stride = rank + rotary;
+      return segment;
+    }
+    const int64_t size = SizeOf(cache_.type());
+    for (int64_t j = 0; j < segment.count; ++j) {
+      const std::byte* row = rows + j * (rank + rotary) * size;
+      kernels::Widen(row, rank, cache_.type(), latents + j * rank);
+      kernels::Widen(row + rank * size, rotary, cache_.type(), rotary_keys + j * rotary);
+    }
+    segment.keys = segment.values = latents;
+    segment.rotary_keys = rotary_keys;
+    segment.key_stride = segment.value_stride = rank;
+    segment.rotary_stride = rotary;
+    return segment;
+  }
+
+  const float* Query(int64_t row, int64_t head) const {
+    return query_.data() + (row * a_.heads + head) * a_.mla.qk_dim();
+  }
+  float* Out(int64_t row, int64_t head) const { return out_.data() + (row * a_.heads + head) * a_.mla.v_dim; }
+
+  // One head's W_UK [nope_dim, kv_lora_rank] (or its transpose, of a split projection) and W_UV [v_dim, kv_lora_rank].
+  kernels::Matrix KeyUp(int64_t head) const {
+    const MlaSpec& mla = a_.mla;
+    return mla.split_up ? a_.key_up.Rows(head * mla.kv_lora_rank, mla.kv_lora_rank)
+                        : a_.up.Rows(head * (mla.nope_dim + mla.v_dim), mla.nope_dim);
+  }
+  kernels::Matrix ValueUp(int64_t head) const {
+    const MlaSpec& mla = a_.mla;
+    return mla.split_up ? a_.value_up.Rows(head * mla.v_dim, mla.v_dim)
+                        : a_.up.Rows(head * (mla.nope_dim + mla.v_dim) + mla.nope_dim, mla.v_dim);
+  }
+
+  // The segment as one head sees it. kv: keys and values of all heads [count, heads, nope_dim + v_dim]; of a split
+  // projection they are made here, head by head: [heads, (count, nope_dim), (count, v_dim)].
+  Segment OfHead(const Segment& shared, int64_t head, std::span<float> kv) const {
+    const int64_t nope = a_.mla.nope_dim, value = a_.mla.v_dim, width = nope + value;
+    Segment segment = shared;
+    segment.key_width = nope;
+    segment.value_width = value;
+    if (!a_.mla.split_up) {
+      segment.keys = kv.data() + head * width;
+      segment.values = segment.keys + nope;
+      segment.key_stride = segment.value_stride = a_.heads * width;
+      return segment;
+    }
+    const std::span<float> mine = kv.subspan(head * shared.count * width, shared.count * width);
+    const std::span<float> keys = mine.first(shared.count * nope), values = mine.subspan(shared.count * nope);
+    const int64_t cuts[] = {0, a_.mla.kv_lora_rank};
+    kernels::MatMulTransposed(latents_, shared.count, KeyUp(head), keys, nullptr);
+    kernels::MatMul(latents_, shared.count, ValueUp(head), cuts, values, nullptr);
+    segment.keys = keys.data();
+    segment.values = values.data();
+    segment.key_stride = nope;
+    segment.value_stride = value;
+    return segment;
+  }
+
+  // Latents and rotary keys of positions [begin, min(begin + kKvBlockTokens, end)) into f32.
+  Segment Load(const SequenceRows& sequence, int64_t begin, int64_t end) const {
+    Segment segment;
+    segment.begin = begin;
+    segment.count = std::min(kKvBlockTokens, end - begin);
+    segment.rotary_keys = rotary_keys_.data();
+    segment.rotary_stride = segment.rotary_width = a_.mla.rope_dim;
+    const int64_t rank = a_.mla.kv_lora_rank;
+    for (int64_t j = 0; j < segment.count; ++j) {
+      const std::byte* row = cache_.Row(layer_, sequence.blocks, begin + j);
+      kernels::Widen(row, rank, cache_.type(), latents_.data() + j * rank);
+      kernels::Widen(row + rank * SizeOf(cache_.type()), a_.mla.rope_dim, cache_.type(),
+                     rotary_keys_.data() + j * a_.mla.rope_dim);
+    }
+    return segment;
+  }
+
+  const Step& step_;
+  const LatentAttention& a_;
+  const KvCache& cache_;
+  const int layer_;
+  const std::span<const float> query_;
+  const std::span<float> out_;
+  const std::span<Running> running_;    // [rows, heads]
+  const std::span<float> latents_;      // [kKvBlockTokens, kv_lora_rank]
+  const std::span<float> rotary_keys_;  // [kKvBlockTokens, rope_dim]
+  const std::span<float> terms_;        // [heads, v_dim]: scratch of the head's thread
+};
+
+}  // namespace
+
+void Attend(const Step& step, const LatentAttention& attention, const KvCache& cache, int layer,
+            std::span<const float> query, std::span<float> out) {
+  Attending attending(step, attention, cache, layer, query, out);
+  std::vector<EmittedRun> tile;
+  const auto finish = [&] {
+    if (!tile.empty()) attending.Absorbed(tile);
+    tile.clear();
+  };
+  for (const SequenceRows& sequence : step.batch.sequences) {
+    const int64_t prompt = std::clamp<int64_t>(sequence.prompt_length - sequence.position, 0, sequence.rows);
+    if (prompt > 0) attending.Expanded(sequence, 0, prompt);
+    for (int64_t first = prompt; first < sequence.rows;) {
+      const int64_t at = tile.empty() ? 0 : tile.back().at + tile.back().rows;
+      const int64_t rows = std::min(kAbsorbedTile - at, sequence.rows - first);
+      if (rows > 0) tile.push_back({&sequence, first, rows, at});
+      first += rows;
+      if (at + rows == kAbsorbedTile) finish();
+    }
+  }
+  finish();
+}
+
+}  // namespace atl::models

@@ -1,0 +1,26 @@
+// This rank's experts, each on the rows that were dispatched to it.
+//
+//   const Dispatched in = ...;                            // rows, and which of them each expert reads
+//   RunExperts(step, moe.experts, in, hidden, results);   // results [in.num_pairs, hidden], for Combine
+//
+// An expert is down(silu(gate(x)) * up(x)): one pass over each matrix for all its rows, in tiles. Packed matrices are
+// multiplied by gated.h, all experts side by side.
+#pragma once
+
+#include <vector>
+
+#include "models/layers/linear.h"
+#include "parallel/dispatch.h"
+
+namespace atl::models {
+
+struct Expert {
+  Linear gate, up;  // [intermediate, hidden]
+  Linear down;      // [hidden, intermediate]
+};
+
+// results[p] = the expert of pair p on the row it reads, in the wire type, pairs as `in` groups them.
+void RunExperts(const Step& step, const std::vector<Expert>& experts, const parallel::Dispatched& in, int64_t hidden,
+                Buffer results);
+
+}  // namespace atl::models

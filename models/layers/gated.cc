@@ -1,0 +1,76 @@
+#include "models/layers/gated.h"
+
+#include <algorithm>
+
+#include "models/spec/workspace.h"
+
+namespace atl::models {
+namespace {
+
+using kernels::kGroup;
+using kernels::kTileRows;
+
+// Pieces handed out together: some dozens for each thread.
+int64_t Grain(int64_t pieces, ThreadPool* pool) {
+  const int64_t threads = pool == nullptr ? 1 : pool->threads();
+  return std::clamp<int64_t>(pieces / (threads * 24), 1, 8);
+}
+
+}  // namespace
+
+void CountProducts(const Step& step, const GatedPart& part) {
+  for (const Linear* linear : {part.gate, part.up, part.down}) linear->Count(step, part.in.rows);
+}
+
+void RunGated(ThreadPool* pool, Activation activation, std::span<const GatedPart> parts) {
+  if (parts.empty()) return;
+  constexpr int64_t kTiles = kGroup / kTileRows;
+  const int64_t pieces =
+      parts[0].gate->weight.rows / kGroup;  // of a part: its outputs make a group of the inner values
+  const auto multiply = activation == Activation::kSilu ? kernels::SiluMultiply : kernels::GeluTanhMultiply;
+  const int64_t all = pieces * static_cast<int64_t>(parts.size());
+  ParallelPieces(pool, all, Grain(all, pool), [&](int64_t piece, int64_t last) {
+    float gate[kExpertTile * kGroup], up[kExpertTile * kGroup];
+    for (; piece < last; ++piece) {
+      const GatedPart& part = parts[piece / pieces];
+      const int64_t group = piece % pieces;
+      for (int64_t row = 0; row < part.in.rows; row += kExpertTile) {
+        const kernels::QuantizedRows in = part.in.Rows(row, std::min(kExpertTile, part.in.rows - row));
+        const auto product = [&](const Linear& linear, float* y) {
+          kernels::MatMulPackedTiles(in, kernels::AsPacked(linear.weight), linear.cuts, group * kTiles,
+                                     (group + 1) * kTiles, y, kGroup);
+        };
+        product(*part.gate, gate);
+        product(*part.up, up);
+        multiply(gate, up, in.rows * kGroup, gate);
+        for (int64_t r = 0; r < in.rows; ++r)
+          kernels::QuantizeGroupOfRow(gate + r * kGroup, part.inner, row + r, group);
+      }
+    }
+  });
+}
+
+void RunDown(ThreadPool* pool, std::span<const GatedPart> parts, Buffer y) {
+  if (parts.empty()) return;
+  const int64_t outputs = parts[0].down->weight.rows, tiles = kernels::PackedTiles(outputs);
+  const int64_t all = tiles * static_cast<int64_t>(parts.size());
+  ParallelPieces(pool, all, Grain(all, pool), [&](int64_t piece, int64_t last) {
+    float sums[kExpertTile * kTileRows];
+    for (; piece < last; ++piece) {
+      const GatedPart& part = parts[piece / tiles];
+      const int64_t tile = piece % tiles, first = tile * kTileRows, count = std::min(kTileRows, outputs - first);
+      const kernels::QuantizedRows inner = part.inner;
+      for (int64_t row = 0; row < inner.rows; row += kExpertTile) {
+        const kernels::QuantizedRows in = inner.Rows(row, std::min(kExpertTile, inner.rows - row));
+        kernels::MatMulPackedTiles(in, kernels::AsPacked(part.down->weight), part.down->cuts, tile, tile + 1, sums,
+                                   kTileRows);
+        for (int64_t r = 0; r < in.rows; ++r) {
+          const int64_t at = (part.first_row + row + r) * outputs + first;
+          kernels::Round(sums + r * kTileRows, count, y.type, static_cast<std::byte*>(y.data) + at * SizeOf(y.type));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace atl::models

@@ -1,0 +1,87 @@
+#include "models/layers/segment.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/kernels/kernels.h"
+#include "models/spec/rank_memory.h"
+
+namespace atl::models {
+
+namespace {
+
+// The local softmax of one row: its scores, both parts added already, become exponentials; the rest of the merge needs
+// the weighted sum of values in `term`, or in the row's own sum if this is its first segment.
+Running Exponentials(int64_t seen, float scale, float* scores) {
+  kernels::Scale(scale, seen, scores);
+  const float max = kernels::Max(scores, seen);
+  return {max, kernels::ExpMinus(scores, seen, max, scores)};
+}
+
+void Merge(const Running& local, const float* term, int64_t width, Running* running, float* sum) {
+  const float max = std::max(running->max, local.max);
+  const float keep = std::exp(running->max - max), take = std::exp(local.max - max);
+  kernels::Scale(keep, width, sum);
+  kernels::Axpy(take, term, width, sum);
+  *running = {max, running->sum * keep + local.sum * take};
+}
+
+}  // namespace
+
+void AddSegment(const Segment& s, const SegmentRow& row, float scale, float* term) {
+  const int64_t begin = std::max<int64_t>(row.first - s.begin, 0), end = std::min(s.count, row.position - s.begin + 1);
+  const int64_t seen = end - begin;
+  if (seen <= 0) return;
+  float scores[kKvBlockTokens];
+  kernels::Dots(row.query, s.keys + begin * s.key_stride, s.key_stride, seen, s.key_width, scores);
+  if (s.rotary_width > 0) {
+    float rotary[kKvBlockTokens];
+    kernels::Dots(row.rotary_query, s.rotary_keys + begin * s.rotary_stride, s.rotary_stride, seen, s.rotary_width,
+                  rotary);
+    for (int64_t j = 0; j < seen; ++j) scores[j] += rotary[j];
+  }
+  const Running local = Exponentials(seen, scale, scores);
+  const bool is_first = row.first >= s.begin;
+  kernels::WeightedSum(scores, s.values + begin * s.value_stride, s.value_stride, seen, s.value_width,
+                       is_first ? row.sum : term);
+  if (is_first) {
+    *row.running = local;
+  } else {
+    Merge(local, term, s.value_width, row.running, row.sum);
+  }
+}
+
+void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float* scratch) {
+  const int64_t rows = block.rows, seen = block.seen;
+  const std::span<float> scores(scratch, rows * seen), rotary(scratch + rows * kKvBlockTokens, rows * seen),
+      terms(scratch + 2 * rows * kKvBlockTokens, rows * s.value_width);
+  const auto product = [&](const float* x, const float* keys, int64_t stride, int64_t width, std::span<float> y) {
+    const int64_t cuts[] = {0, width};
+    kernels::MatMul({x, static_cast<size_t>(rows * width)}, rows, kernels::PlainMatrix(keys, seen, width, stride), cuts,
+                    y, nullptr);
+  };
+  product(block.queries, s.keys, s.key_stride, s.key_width, scores);
+  if (s.rotary_width > 0) product(block.rotary_queries, s.rotary_keys, s.rotary_stride, s.rotary_width, rotary);
+  Running local[kSegmentRows];
+  ATOLL_CHECK(rows <= kSegmentRows, "{} rows of a segment at once", rows);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* mine = scores.data() + r * seen;
+    for (int64_t j = 0; s.rotary_width > 0 && j < seen; ++j) mine[j] += rotary[r * seen + j];
+    local[r] = Exponentials(seen, scale, mine);
+  }
+  kernels::MatMulTransposed(scores, rows, kernels::PlainMatrix(s.values, seen, s.value_width, s.value_stride), terms,
+                            nullptr);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* term = terms.data() + r * s.value_width;
+    Running* running = block.running + r * block.running_stride;
+    float* sum = block.sums + r * block.sum_stride;
+    if (block.first) {
+      *running = local[r];
+      std::copy_n(term, s.value_width, sum);
+    } else {
+      Merge(local[r], term, s.value_width, running, sum);
+    }
+  }
+}
+
+}  // namespace atl::models

@@ -1,0 +1,48 @@
+#include "models/layers/tensor_parallel.h"
+
+#include <numeric>
+
+#include "models/kernels/kernels.h"
+#include "parallel/reduce.h"
+
+namespace atl::models {
+
+ConstBuffer ToWire(const Step& step, std::span<const float> rows, int64_t /*width*/) {
+  const Buffer wire = step.workspace.TakeTyped("wire.home", static_cast<int64_t>(rows.size()), step.wire);
+  kernels::Round(rows.data(), wire.count, wire.type, wire.data);
+  return wire;
+}
+
+absl::StatusOr<ConstBuffer> GatherRows(const Step& step, ConstBuffer wire, std::span<const int64_t> rows_of,
+                                       int64_t width, parallel::OpTag tag) {
+  std::vector<int64_t> counts(rows_of.begin(), rows_of.end());
+  for (int64_t& count : counts) count *= width;
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  const Buffer all = step.workspace.TakeTyped("wire.all", total, wire.type);
+  ATOLL_ASSIGN_OR_RETURN(parallel::Pending gather, step.context.tp_group->StartAllGatherV(wire, all, counts, tag));
+  ATOLL_RETURN_IF_ERROR(gather.Wait(step.context.NextDeadline()));
+  return ConstBuffer(all);
+}
+
+absl::Status ReduceToHomes(const Step& step, std::span<const float> partial, int64_t width, std::span<float> out,
+                           parallel::OpTag tag) {
+  parallel::Communicator& group = *step.context.tp_group;
+  const int64_t scratch = parallel::ReduceScatterScratch(step.rows, width, group.rank(), group.size());
+  ATOLL_ASSIGN_OR_RETURN(parallel::Pending reduce,
+                         parallel::StartReduceScatter(group, partial, step.rows, width,
+                                                      step.workspace.Take<float>("reduce.scratch", scratch), out, tag));
+  return reduce.Wait(step.context.NextDeadline());
+}
+
+absl::Status ReduceToAll(const Step& step, std::span<const float> partial, int64_t width, std::span<float> sums,
+                         parallel::OpTag tag) {
+  parallel::Communicator& group = *step.context.tp_group;
+  const int64_t mine = step.home.size() * width;
+  const int64_t scratch = parallel::ReduceScatterScratch(step.rows, width, group.rank(), group.size()) + mine;
+  ATOLL_ASSIGN_OR_RETURN(parallel::Pending reduce,
+                         parallel::StartAllReduce(group, partial, step.rows, width,
+                                                  step.workspace.Take<float>("sums.scratch", scratch), sums, tag));
+  return reduce.Wait(step.context.NextDeadline());
+}
+
+}  // namespace atl::models

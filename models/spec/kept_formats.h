@@ -1,0 +1,38 @@
+// What a job keeps weights in, where that is not what the checkpoint stores: they are converted while they are loaded.
+//
+//   ATOLL_ASSIGN_OR_RETURN(spec.kept, KeptFormats::Named("int4", ""));   // --weights, --head-weights
+//   Parameters(spec)[i].format                                           // follows it, and so do the planner's bytes
+//
+// int4, int8: groups of 32 inputs with a bf16 scale, multiplied as integers (models/kernels/packed.h). The products of
+// the layers become so: attention, MLPs, experts. What stays as it is stored, as in the published quantised models:
+//   - the router, norms and embeddings, and the head, unless it is chosen too (a tied head is the embedding)
+//   - up projections of latents (kv_b_proj): the absorbed form multiplies by their transpose
+//   - a matrix whose inputs do not fill groups, or are cut over ranks inside one: heads narrower than 32
+// bf16: all products of the layers, those up projections too.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/spec/weight_format.h"
+#include "parallel/base/status.h"
+
+namespace atl::models {
+
+struct Parameter;
+
+struct KeptFormats {
+  std::optional<WeightFormat> layers, head;  // nullopt: as stored
+
+  // Each of "stored" (or empty), "bf16", "int8", "int4".
+  static absl::StatusOr<KeptFormats> Named(const std::string& weights, const std::string& head_weights);
+  bool any() const { return layers || head; }
+  bool packed() const { return (layers && IsPacked(*layers)) || (head && IsPacked(*head)); }
+};
+
+// Sets the formats of the parameters, which are as stored, and the units of the axes that they are cut along: a block
+// of an axis holds whole groups.
+void Keep(const KeptFormats& kept, bool tied_embeddings, std::vector<Parameter>* parameters);
+
+}  // namespace atl::models

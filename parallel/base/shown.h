@@ -1,0 +1,16 @@
+// Text of a file or of a client inside a message of ours: on one line, printable and not longer than a name is.
+//
+//   return InvalidArgument("tensor {} is there twice", Shown(name));
+#pragma once
+
+#include <string>
+
+namespace atl {
+
+inline std::string Shown(const std::string& text, size_t most = 120) {
+  std::string shown = text.substr(0, most);
+  for (char& c : shown) c = c < ' ' || c > '~' ? '?' : c;
+  return text.size() > most ? shown + "..." : shown;
+}
+
+}  // namespace atl

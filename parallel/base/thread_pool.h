@@ -1,0 +1,76 @@
+// A fixed set of threads that share loops. Which thread does which part never changes a result.
+//
+//   ThreadPool pool(4);                                                  // the caller and 3 more
+//   pool.ParallelFor(outputs, [&](int64_t begin, int64_t end) { ... });  // even parts, one a thread
+//
+// ParallelFor returns when all parts are done, and allocates nothing. One caller at a time; the body neither throws nor
+// calls the pool.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace atl {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  template <typename Body>
+  void ParallelFor(int64_t n, const Body& body) {
+    Run(
+        n, [](const void* b, int64_t begin, int64_t end) { (*static_cast<const Body*>(b))(begin, end); }, &body);
+  }
+
+ private:
+  using Call = void (*)(const void* body, int64_t begin, int64_t end);
+  void Run(int64_t n, Call call, const void* body);
+  void Work(int index);
+
+  std::mutex mutex_;
+  std::condition_variable start_, done_;
+  std::atomic<uint64_t> round_ = 0;  // of the loop under way
+  std::atomic<int> left_ = 0;        // workers that have not finished it
+  bool stop_ = false;
+  // The loop under way: written before round_ moves on, read after.
+  int64_t n_ = 0;
+  Call call_ = nullptr;
+  const void* body_ = nullptr;
+  std::vector<std::thread> workers_;
+};
+
+// The loop on this thread when there is no pool.
+template <typename Body>
+void ParallelFor(ThreadPool* pool, int64_t n, const Body& body) {
+  if (pool != nullptr && pool->threads() > 1) {
+    pool->ParallelFor(n, body);
+  } else if (n > 0) {
+    body(int64_t{0}, n);
+  }
+}
+
+// Pieces of unequal work: threads take `grain` of [0, n) at a time until none is left.
+template <typename Body>
+void ParallelPieces(ThreadPool* pool, int64_t n, int64_t grain, const Body& body) {
+  if (pool == nullptr || pool->threads() == 1 || n <= grain) {
+    if (n > 0) body(int64_t{0}, n);
+    return;
+  }
+  std::atomic<int64_t> next = 0;
+  pool->ParallelFor(pool->threads(), [&](int64_t, int64_t) {
+    for (int64_t begin = next.fetch_add(grain); begin < n; begin = next.fetch_add(grain)) {
+      body(begin, std::min(begin + grain, n));
+    }
+  });
+}
+
+}  // namespace atl

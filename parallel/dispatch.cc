@@ -1,0 +1,185 @@
+#include "parallel/dispatch.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "parallel/communicator.h"
+#include "parallel/dispatch_lists.h"
+
+namespace atl::parallel {
+namespace {
+
+// What each rank tells each other one before rows travel.
+struct Announcement {
+  int64_t epoch, layer, sequence, rows, pairs;
+  uint64_t digest;  // of the lists that follow
+};
+constexpr int64_t kAnnouncementWords = sizeof(Announcement) / sizeof(int64_t);
+
+// Stands before the results that one rank returns to another.
+struct ReturnHeader {
+  int64_t sequence, pairs;
+};
+constexpr int64_t kReturnHeaderBytes = sizeof(ReturnHeader);
+
+absl::Status CheckFits(const ParallelContext& context, int layer, const char* what, int64_t bytes, size_t scratch) {
+  if (bytes <= static_cast<int64_t>(scratch)) return absl::OkStatus();
+  return Internal("layer {}, rank {}: {} of {} bytes do not fit the scratch of {}", layer, context.rank, what, bytes,
+                  scratch);
+}
+
+// Fills d->rows_from and pairs_from; returns each peer's digest of its lists.
+absl::StatusOr<std::vector<uint64_t>> ExchangeCounts(const ParallelContext& context, const Outgoing& outgoing,
+                                                     int64_t most_rows, int64_t local_experts, Dispatched* d) {
+  const int world = context.topology.world;
+  std::vector<Announcement> send(world), recv(world);
+  std::span<const int32_t> lists = outgoing.lists;
+  for (int peer = 0; peer < world; ++peer) {
+    send[peer] = {static_cast<int64_t>(context.world->epoch()),
+                  d->layer,
+                  static_cast<int64_t>(d->sequence),
+                  d->rows_to[peer],
+                  d->pairs_to[peer],
+                  Digest(lists.first(outgoing.list_sizes[peer]))};
+    lists = lists.subspan(outgoing.list_sizes[peer]);
+  }
+  const ConstBuffer out(send.data(), world * kAnnouncementWords, DType::kI64);
+  const Buffer in{recv.data(), world * kAnnouncementWords, DType::kI64};
+  ATOLL_ASSIGN_OR_RETURN(Pending counts, context.world->StartAllToAll(out, in, {"dispatch counts", d->layer}));
+  ATOLL_RETURN_IF_ERROR(counts.Wait(context.NextDeadline()));
+  std::vector<uint64_t> digests(world);
+  for (int peer = 0; peer < world; ++peer) {
+    const Announcement& said = recv[peer];
+    const Announcement& mine = send[peer];
+    const auto mismatch = [&](const char* what, int64_t got, int64_t expected) {
+      return Mismatch(context, d->layer, peer, what, got, expected);
+    };
+    if (said.epoch != mine.epoch) return mismatch("the epoch", said.epoch, mine.epoch);
+    if (said.layer != mine.layer) return mismatch("the layer", said.layer, mine.layer);
+    if (said.sequence != mine.sequence) return mismatch("the exchange", said.sequence, mine.sequence);
+    if (said.rows < 0 || said.rows > most_rows) return mismatch("the number of rows", said.rows, most_rows);
+    if (said.pairs < said.rows || said.pairs > said.rows * local_experts) {
+      return mismatch("the number of pairs", said.pairs, said.rows);
+    }
+    d->rows_from[peer] = said.rows;
+    d->pairs_from[peer] = said.pairs;
+    digests[peer] = said.digest;
+  }
+  return digests;
+}
+
+// sum += weight * result, or sum = weight * result for the first: two roundings, in the router's order.
+void Accumulate(bool first, float weight, const std::byte* result, DType type, int64_t width, float* sum) {
+  const auto add = [&](auto value_at) {
+    if (first) {
+      for (int64_t c = 0; c < width; ++c) sum[c] = weight * value_at(c);
+    } else {
+      for (int64_t c = 0; c < width; ++c) sum[c] += weight * value_at(c);
+    }
+  };
+  if (type == DType::kBF16) {
+    add([values = reinterpret_cast<const BF16*>(result)](int64_t c) { return ToFloat(values[c]); });
+  } else {
+    add([values = reinterpret_cast<const float*>(result)](int64_t c) { return values[c]; });
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const ExpertPlacement& placement, int layer,
+                                    ConstBuffer x, int64_t width, const Routing& routing, ExchangeScratch scratch) {
+  const int world = context.topology.world;
+  const int64_t row_bytes = width * SizeOf(x.type);
+  Dispatched d;
+  d.layer = layer;
+  d.sequence = context.world->operations();
+  d.rows_to.assign(world, 0);
+  d.pairs_to.assign(world, 0);
+  d.rows_from.assign(world, 0);
+  d.pairs_from.assign(world, 0);
+  const Outgoing outgoing = ListByDestination(context, placement, routing, &d);
+  ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "rows to send",
+                                  static_cast<int64_t>(outgoing.rows.size()) * row_bytes, scratch.send.size()));
+  const auto local_experts = static_cast<int64_t>(placement.ExpertsOf(context.rank).size());
+  const int64_t most_rows = static_cast<int64_t>(scratch.recv.size()) / row_bytes;
+  ATOLL_ASSIGN_OR_RETURN(const std::vector<uint64_t> digests,
+                         ExchangeCounts(context, outgoing, most_rows, local_experts, &d));
+  d.num_rows = Offsets(d.rows_from).back();
+  d.num_pairs = Offsets(d.pairs_from).back();
+  ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "rows to receive", d.num_rows * row_bytes, scratch.recv.size()));
+
+  std::byte* to = scratch.send.data();
+  for (const int32_t row : outgoing.rows) {
+    std::memcpy(to, static_cast<const std::byte*>(x.data) + row * row_bytes, row_bytes);
+    to += row_bytes;
+  }
+  const ConstBuffer send(scratch.send.data(), static_cast<int64_t>(outgoing.rows.size()) * width, x.type);
+  const Buffer recv{scratch.recv.data(), d.num_rows * width, x.type};
+  std::vector<int32_t> lists_in(d.num_rows + d.num_pairs);
+  ATOLL_ASSIGN_OR_RETURN(Pending rows, context.world->StartAllToAllV(send, Scaled(d.rows_to, width), recv,
+                                                                     Scaled(d.rows_from, width), {"dispatch", layer}));
+  ATOLL_ASSIGN_OR_RETURN(
+      Pending lists, context.world->StartAllToAllV(ConstBuffer::Of(std::span(outgoing.lists)), outgoing.list_sizes,
+                                                   Buffer::Of(std::span(lists_in)),
+                                                   Scaled(d.rows_from, 1, d.pairs_from), {"dispatch lists", layer}));
+  const Deadline deadline = context.NextDeadline();
+  ATOLL_RETURN_IF_ERROR(lists.Wait(deadline));
+  ATOLL_RETURN_IF_ERROR(GroupByExpert(context, local_experts, lists_in, digests, &d));
+  ATOLL_RETURN_IF_ERROR(rows.Wait(deadline));
+  d.rows = recv;
+  return d;
+}
+
+absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstBuffer results, int64_t width,
+                     const Routing& routing, std::span<float> out, ExchangeScratch scratch) {
+  const int world = context.topology.world;
+  const int64_t row_bytes = width * SizeOf(results.type);
+  const std::vector<int64_t> headers(world, kReturnHeaderBytes);
+  const std::vector<int64_t> bytes_to = Scaled(d.pairs_from, row_bytes, headers);
+  const std::vector<int64_t> bytes_from = Scaled(d.pairs_to, row_bytes, headers);
+  const std::vector<int64_t> begin_from = Offsets(bytes_from);
+  ATOLL_RETURN_IF_ERROR(
+      CheckFits(context, d.layer, "results to return", Offsets(bytes_to).back(), scratch.send.size()));
+  ATOLL_RETURN_IF_ERROR(CheckFits(context, d.layer, "results to receive", begin_from.back(), scratch.recv.size()));
+  const int32_t* order = d.return_order.data();
+  std::byte* to = scratch.send.data();
+  for (int peer = 0; peer < world; ++peer) {
+    const ReturnHeader header{static_cast<int64_t>(d.sequence), d.pairs_from[peer]};
+    std::memcpy(to, &header, sizeof(header));
+    to += sizeof(header);
+    for (int64_t i = 0; i < d.pairs_from[peer]; ++i, to += row_bytes) {
+      std::memcpy(to, static_cast<const std::byte*>(results.data) + *order++ * row_bytes, row_bytes);
+    }
+  }
+  const ConstBuffer send(scratch.send.data(), to - scratch.send.data(), DType::kU8);
+  const Buffer recv{scratch.recv.data(), begin_from.back(), DType::kU8};
+  ATOLL_ASSIGN_OR_RETURN(Pending home,
+                         context.world->StartAllToAllV(send, bytes_to, recv, bytes_from, {"combine", d.layer}));
+  ATOLL_RETURN_IF_ERROR(home.Wait(context.NextDeadline()));
+
+  for (int peer = 0; peer < world; ++peer) {
+    ReturnHeader header;
+    std::memcpy(&header, scratch.recv.data() + begin_from[peer], sizeof(header));
+    const auto sequence = static_cast<int64_t>(d.sequence);
+    if (header.sequence != sequence) {
+      return Mismatch(context, d.layer, peer, "the returned exchange", header.sequence, sequence);
+    }
+    if (header.pairs != d.pairs_to[peer]) {
+      return Mismatch(context, d.layer, peer, "pairs returned", header.pairs, d.pairs_to[peer]);
+    }
+  }
+  // Where each pair's result lies: those of rank p stand behind p + 1 headers.
+  const std::vector<int64_t> pairs_end = Offsets(d.pairs_to);
+  for (int64_t row = 0; row < routing.rows; ++row) {
+    for (int k = 0; k < routing.top_k; ++k) {
+      const int64_t slot = d.home_slot[row * routing.top_k + k];
+      const int64_t peers = std::upper_bound(pairs_end.begin(), pairs_end.end(), slot) - pairs_end.begin();
+      const std::byte* result = scratch.recv.data() + peers * kReturnHeaderBytes + slot * row_bytes;
+      Accumulate(k == 0, routing.weights[row * routing.top_k + k], result, results.type, width,
+                 out.data() + row * width);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace atl::parallel

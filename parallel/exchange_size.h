@@ -1,0 +1,39 @@
+// How large the scratch of Dispatch and Combine must be at worst. Pure arithmetic, shared with the planner.
+//
+//   ExchangeBytes bytes = WorstExchange({.world_rows = 1024, .home_rows = 256, .world = 4, .top_k = 8, .width = 7168,
+//                                        .element_bytes = 2, .local_experts = 64});
+#pragma once
+
+#include <cstdint>
+
+namespace atl::parallel {
+
+struct ExchangeShape {
+  int64_t world_rows = 0;  // rows of all homes together, at most
+  int64_t home_rows = 0;   // rows that this rank is home of, at most
+  int64_t world = 1;
+  int64_t top_k = 1;
+  int64_t width = 0;
+  int64_t element_bytes = 4;  // of the wire type
+  int64_t local_experts = 1;
+};
+
+struct ExchangeBytes {
+  int64_t send = 0, recv = 0;  // ExchangeScratch
+  int64_t pairs = 0;           // (row, local expert) pairs at most: rows of the experts' results
+};
+
+constexpr int64_t Least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t Most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+constexpr ExchangeBytes WorstExchange(const ExchangeShape& s) {
+  const int64_t row_bytes = s.width * s.element_bytes;
+  const int64_t headers = 16 * s.world;
+  const int64_t pairs = s.world_rows * Least(s.top_k, s.local_experts);
+  const int64_t rows_out = s.home_rows * Least(s.top_k, s.world);
+  return {.send = Most(rows_out * row_bytes, headers + pairs * row_bytes),
+          .recv = Most(s.world_rows * row_bytes, headers + s.home_rows * s.top_k * row_bytes),
+          .pairs = pairs};
+}
+
+}  // namespace atl::parallel

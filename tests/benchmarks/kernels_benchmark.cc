@@ -1,0 +1,179 @@
+// Kernels at the shapes of DeepSeek-V3 and Kimi K2, one thread or several:
+//
+//   build/release/benchmarks/kernels_benchmark [--benchmark_filter=MatMul]
+//
+// "bytes" is what has to be read at least (weights once), "flop" two for each multiply-add. "of_limit" is how near the
+// machine's own limit that is, where the weights come from memory: with one row its read bandwidth, with many its
+// multiply-add rate, both measured first, with as many threads.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "models/kernels/kernels.h"
+#include "parallel/base/partition.h"
+#include "tests/benchmarks/machine_limits.h"
+
+namespace atl::models::kernels {
+namespace {
+
+using benchmark::Counter;
+
+void SetRates(benchmark::State& state, double bytes, double flop) {
+  const auto iterations = static_cast<double>(state.iterations());
+  state.counters["bytes"] = Counter(bytes * iterations, Counter::kIsRate, Counter::kIs1024);
+  state.counters["flop"] = Counter(flop * iterations, Counter::kIsRate);
+  state.SetLabel(Target());
+}
+
+// For weights that come from memory: made before the loop, asked after it.
+class Limit {
+ public:
+  explicit Limit(int threads = 1) : most_(LimitsOf(threads)) {}
+  void SetRates(benchmark::State& state, double bytes, double flop) const {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const double least = std::max(bytes / most_.bytes_per_second, flop / most_.f32);
+    state.counters["of_limit"] = least * static_cast<double>(state.iterations()) / seconds;
+    kernels::SetRates(state, bytes, flop);
+  }
+
+ private:
+  const MachineLimits& most_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// Enough copies of a matrix that each call finds its weights in memory, as a step over all layers does.
+class ColdWeights {
+ public:
+  ColdWeights(int64_t rows, int64_t cols) : rows_(rows), cols_(cols), copies_(1 + kBytes / (rows * cols * 2)) {
+    data_.resize(copies_ * rows * cols);
+    for (size_t i = 0; i < data_.size(); ++i) data_[i].bits = static_cast<uint16_t>(0x3c00 + i % 97);
+  }
+  Matrix Next() {
+    const int64_t copy = next_++ % copies_;
+    return PlainMatrix(data_.data() + copy * rows_ * cols_, rows_, cols_, cols_);
+  }
+
+ private:
+  static constexpr int64_t kBytes = int64_t{256} << 20;
+  int64_t rows_, cols_, copies_, next_ = 0;
+  std::vector<BF16> data_;
+};
+
+// Arguments: rows, outputs, inputs, threads.
+void BM_MatMul(benchmark::State& state) {
+  const int64_t rows = state.range(0), outs = state.range(1), depth = state.range(2);
+  ThreadPool pool(static_cast<int>(state.range(3)));
+  ColdWeights weights(outs, depth);
+  const std::vector<float> x(rows * depth, 0.5f);
+  std::vector<float> y(rows * outs);
+  const CanonicalAxis axis{depth, 1};
+  std::vector<int64_t> cuts;
+  for (int b = 0; b <= kCanonicalBlocks; ++b) cuts.push_back(axis.BlockBegin(b));
+  const Limit limit(pool.threads());
+  for (auto _ : state) {
+    MatMul(x, rows, weights.Next(), cuts, y, &pool);
+    benchmark::DoNotOptimize(y.data());
+  }
+  limit.SetRates(state, 2.0 * outs * depth, 2.0 * rows * outs * depth);
+}
+BENCHMARK(BM_MatMul)
+    ->ArgNames({"rows", "outs", "depth", "threads"})
+    ->ArgsProduct({{1, 2, 4, 16, 64, 256}, {2048}, {7168}, {1}})
+    ->Args({1, 2048, 7168, 2})
+    ->Args({64, 2048, 7168, 2})
+    ->Args({1, 7168, 2048, 1})
+    ->Args({16, 7168, 2048, 1})
+    ->Args({1, 64, 7168, 1})
+    ->UseRealTime();
+
+// One block over the whole depth, as projections that no rank shares have it.
+void BM_MatMulWhole(benchmark::State& state) {
+  const int64_t rows = state.range(0), outs = 1536, depth = 7168;
+  ColdWeights weights(outs, depth);
+  const std::vector<float> x(rows * depth, 0.5f);
+  std::vector<float> y(rows * outs);
+  const int64_t cuts[] = {0, depth};
+  const Limit limit;
+  for (auto _ : state) {
+    MatMul(x, rows, weights.Next(), cuts, y, nullptr);
+    benchmark::DoNotOptimize(y.data());
+  }
+  limit.SetRates(state, 2.0 * outs * depth, 2.0 * rows * outs * depth);
+}
+BENCHMARK(BM_MatMulWhole)->ArgName("rows")->Arg(1)->Arg(64)->Arg(256);
+
+// A head's absorbed query: [rows, 128] by its key projection [128, 512].
+void BM_MatMulTransposed(benchmark::State& state) {
+  const int64_t rows = state.range(0), depth = 128, outs = 512;
+  ColdWeights weights(depth, outs);
+  const std::vector<float> x(rows * depth, 0.5f);
+  std::vector<float> y(rows * outs);
+  const Limit limit;
+  for (auto _ : state) {
+    MatMulTransposed(x, rows, weights.Next(), y, nullptr);
+    benchmark::DoNotOptimize(y.data());
+  }
+  limit.SetRates(state, 2.0 * outs * depth, 2.0 * rows * outs * depth);
+}
+BENCHMARK(BM_MatMulTransposed)->ArgName("rows")->Arg(1)->Arg(8);
+
+// One row and head against a segment of 64 positions: scores, exponentials, values.
+void BM_Segment(benchmark::State& state) {
+  const int64_t count = 64, width = state.range(0);
+  const std::vector<float> query(width, 0.1f), keys(count * width, 0.2f);
+  std::vector<float> scores(count), sum(width);
+  for (auto _ : state) {
+    Dots(query.data(), keys.data(), width, count, width, scores.data());
+    ExpMinus(scores.data(), count, Max(scores.data(), count), scores.data());
+    WeightedSum(scores.data(), keys.data(), width, count, width, sum.data());
+    benchmark::DoNotOptimize(sum.data());
+  }
+  SetRates(state, 4.0 * count * width, 4.0 * count * width);
+}
+BENCHMARK(BM_Segment)->ArgName("width")->Arg(128)->Arg(512);
+
+void BM_SiluMultiply(benchmark::State& state) {
+  std::vector<float> gate(16384, 0.5f), up(16384, 0.5f), out(16384);
+  for (auto _ : state) {
+    SiluMultiply(gate.data(), up.data(), 16384, out.data());
+    benchmark::DoNotOptimize(out.data());
+  }
+  SetRates(state, 8.0 * 16384, 0);
+}
+BENCHMARK(BM_SiluMultiply);
+
+void BM_RmsNorm(benchmark::State& state) {
+  std::vector<float> x(7168, 0.5f), y(7168);
+  const std::vector<float> weight(7168, 0.5f);
+  for (auto _ : state) {
+    RmsNorm(x.data(), weight.data(), 1e-6f, 1, 7168, y.data());
+    benchmark::DoNotOptimize(y.data());
+  }
+  SetRates(state, 8.0 * 7168, 4.0 * 7168);
+}
+BENCHMARK(BM_RmsNorm);
+
+void BM_RoundBf16(benchmark::State& state) {
+  std::vector<float> x(7168, 0.5f);
+  std::vector<BF16> y(7168);
+  for (auto _ : state) {
+    Round(x.data(), 7168, DType::kBF16, y.data());
+    benchmark::DoNotOptimize(y.data());
+  }
+  SetRates(state, 4.0 * 7168, 0);
+}
+BENCHMARK(BM_RoundBf16);
+
+// What handing out a loop costs.
+void BM_ParallelFor(benchmark::State& state) {
+  ThreadPool pool(static_cast<int>(state.range(0)));
+  for (auto _ : state) {
+    pool.ParallelFor(64, [](int64_t begin, int64_t end) { benchmark::DoNotOptimize(begin + end); });
+  }
+}
+BENCHMARK(BM_ParallelFor)->ArgName("threads")->Arg(2)->UseRealTime();
+
+}  // namespace
+}  // namespace atl::models::kernels

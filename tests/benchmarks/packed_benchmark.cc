@@ -1,0 +1,56 @@
+// Packed INT4 and INT8 products beside the limits of the machine, measured in the same run:
+//
+//   build/release/benchmarks/packed_benchmark
+//
+// "of read": bytes of weights a second over the read bandwidth of as many threads; "of peak": operations over the int8
+// multiply-add peak. One row is bound by the first, many by the second.
+#include <benchmark/benchmark.h>
+
+#include <vector>
+
+#include "models/kernels/packed.h"
+#include "parallel/base/partition.h"
+#include "tests/benchmarks/machine_limits.h"
+
+namespace atl::models::kernels {
+namespace {
+
+using benchmark::Counter;
+
+// Arguments: bits, rows, outputs, inputs, threads. Each call finds its weights in memory, as a step over layers does.
+void BM_MatMulPacked(benchmark::State& state) {
+  const PackedType type = state.range(0) == 4 ? PackedType::kInt4 : PackedType::kInt8;
+  const int64_t rows = state.range(1), outs = state.range(2), depth = state.range(3);
+  const auto threads = static_cast<int>(state.range(4));
+  const MachineLimits& limits = LimitsOf(threads);
+  ThreadPool pool(threads);
+  const int64_t bytes = PackedBytes(type, outs, depth), copies = static_cast<int64_t>(ColdMemory().size()) / bytes;
+  std::vector<float> x(rows * depth), y(rows * outs);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 101) * 0.01f - 0.5f;
+  std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
+  std::vector<int64_t> cuts;
+  const CanonicalAxis axis{depth, kGroup};
+  for (int b = 0; b <= kCanonicalBlocks; ++b) cuts.push_back(axis.BlockBegin(b));
+  int64_t next = 0;
+  for (auto _ : state) {
+    const PackedWeights w{ColdMemory().data() + next++ % copies * bytes, type, outs, depth};
+    MatMulPacked(QuantizeRows(x, rows, depth, memory, &pool), w, cuts, y, &pool);
+    benchmark::DoNotOptimize(y.data());
+  }
+  const auto calls = static_cast<double>(state.iterations());
+  state.counters["of read"] = Counter(calls * static_cast<double>(bytes) / limits.bytes_per_second, Counter::kIsRate);
+  state.counters["of peak"] =
+      Counter(calls * 2.0 * static_cast<double>(rows * outs * depth) / limits.int8, Counter::kIsRate);
+  state.counters["GB/s limit"] = limits.bytes_per_second / 1e9;
+  state.counters["GOP/s limit"] = limits.int8 / 1e9;
+  state.SetLabel(PackedTarget());
+}
+BENCHMARK(BM_MatMulPacked)
+    ->ArgNames({"bits", "rows", "outs", "depth", "threads"})
+    ->ArgsProduct({{4}, {1, 2, 4, 8, 16, 64, 128}, {1408}, {2048}, {1, 2}})
+    ->ArgsProduct({{4}, {1, 8, 64}, {2048}, {7168}, {2}})
+    ->ArgsProduct({{8}, {1, 8, 64}, {1408}, {2048}, {2}})
+    ->UseRealTime();
+
+}  // namespace
+}  // namespace atl::models::kernels

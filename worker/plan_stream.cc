@@ -1,0 +1,52 @@
+#include "worker/plan_stream.h"
+
+namespace atl::worker {
+
+PlanStream::PlanStream(v1::Control::Stub* stub, uint64_t epoch, int group) : stream_(stub->Execute(&context_)) {
+  v1::LeaderReport report;
+  report.mutable_hello()->set_epoch(epoch);
+  report.mutable_hello()->set_group(group);
+  stream_->Write(report);
+  reader_ = std::thread([this] { Read(); });
+}
+
+PlanStream::~PlanStream() {
+  context_.TryCancel();
+  reader_.join();
+}
+
+void PlanStream::Read() {
+  v1::StepPlan plan;
+  while (stream_->Read(&plan)) {
+    {
+      std::lock_guard lock(mutex_);
+      plans_.push_back(std::move(plan));
+    }
+    changed_.notify_one();
+  }
+}
+
+Order PlanStream::Next(Seconds wait) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, Deadline::After(wait).at, [this] { return !plans_.empty() || stopping_; });
+  if (plans_.empty()) return {.kind = stopping_ ? Order::Kind::kStop : Order::Kind::kIdle, .plan = {}};
+  Order order{.kind = Order::Kind::kPlan, .plan = std::move(plans_.front())};
+  plans_.pop_front();
+  return order;
+}
+
+void PlanStream::Send(const v1::StepResult& result) {
+  v1::LeaderReport report;
+  *report.mutable_result() = result;
+  stream_->Write(report);
+}
+
+void PlanStream::Stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_one();
+}
+
+}  // namespace atl::worker

@@ -1,0 +1,123 @@
+#include "worker/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <unordered_map>
+
+#include "models/logits.h"
+#include "parallel/base/mix.h"
+
+namespace atl::worker {
+namespace {
+
+// A logit that takes part in comparisons: NaN counts as the worst.
+float Ordered(float logit) { return std::isnan(logit) ? -INFINITY : logit; }
+
+bool HasPenalties(const v1::Sampling& p) {
+  return (p.repetition_penalty() != 0 && p.repetition_penalty() != 1) || p.presence_penalty() != 0 ||
+         p.frequency_penalty() != 0;
+}
+
+void Penalize(std::span<const int32_t> prompt_ids, std::span<const int32_t> emitted_ids, const v1::Sampling& params,
+              std::span<float> logits) {
+  std::unordered_map<int32_t, int> emitted;  // how often each id was emitted; 0: only in the prompt
+  for (const int32_t id : prompt_ids) emitted.emplace(id, 0);
+  for (const int32_t id : emitted_ids) ++emitted[id];
+  const float repetition = params.repetition_penalty() == 0 ? 1 : params.repetition_penalty();
+  for (const auto& [id, count] : emitted) {
+    if (id < 0 || id >= static_cast<int32_t>(logits.size())) continue;
+    float& logit = logits[id];
+    logit = logit > 0 ? logit / repetition : logit * repetition;
+    if (count > 0) logit -= params.presence_penalty() + params.frequency_penalty() * static_cast<float>(count);
+  }
+}
+
+// Draws from the candidates order[0..] (best first) by temperature, after top-k, top-p and min-p.
+int32_t Draw(std::span<const float> logits, const v1::Sampling& params, int64_t position, std::vector<int32_t>* order) {
+  const auto better = [&](int32_t a, int32_t b) {
+    const float x = Ordered(logits[a]), y = Ordered(logits[b]);
+    return x > y || (x == y && a < b);
+  };
+  order->resize(logits.size());
+  std::iota(order->begin(), order->end(), 0);
+  const auto vocab = static_cast<int64_t>(logits.size());
+  const int64_t kept = params.top_k() > 0 ? std::min<int64_t>(params.top_k(), vocab) : vocab;
+  std::partial_sort(order->begin(), order->begin() + kept, order->end(), better);
+
+  // Weights relative to the best candidate; doubles, added best first, so that the sum has one order.
+  const double best = Ordered(logits[(*order)[0]]);
+  if (!std::isfinite(best)) return (*order)[0];
+  const auto weight = [&](int64_t i) {
+    return std::exp((static_cast<double>(Ordered(logits[(*order)[i]])) - best) / params.temperature());
+  };
+  double total = 0;
+  for (int64_t i = 0; i < kept; ++i) total += weight(i);
+  const double nucleus = params.top_p() > 0 && params.top_p() < 1 ? params.top_p() * total : INFINITY;
+  double sum = 0;
+  int64_t candidates = 0;
+  while (candidates < kept) {
+    const double w = weight(candidates);
+    if (candidates > 0 && (sum >= nucleus || w < params.min_p())) break;
+    sum += w;
+    ++candidates;
+  }
+  const uint64_t bits = KeyedRandom(params.seed(), params.choice(), static_cast<uint64_t>(position));
+  double target = static_cast<double>(bits >> 11) * 0x1p-53 * sum;
+  for (int64_t i = 0; i < candidates; ++i) {
+    target -= weight(i);
+    if (target < 0) return (*order)[i];
+  }
+  return (*order)[candidates - 1];  // rounding left a little
+}
+
+}  // namespace
+
+uint64_t KeyedRandom(uint64_t seed, uint64_t choice, uint64_t position) {
+  uint64_t state = Mix(seed + 0x9e3779b97f4a7c15u);
+  state = Mix(state ^ (choice + 0xbf58476d1ce4e5b9u));
+  return Mix(state ^ (position * 0x94d049bb133111ebu + 1));
+}
+
+float LogProbability(std::span<const float> logits, int32_t token) {
+  return static_cast<float>(static_cast<double>(logits[token]) - models::LogSumExp(logits));
+}
+
+std::vector<TokenLogprob> MostLikely(std::span<const float> logits, int64_t count, int64_t vocab_limit,
+                                     SamplerScratch* scratch) {
+  const auto better = [&](int32_t a, int32_t b) {
+    const float x = Ordered(logits[a]), y = Ordered(logits[b]);
+    return x > y || (x == y && a < b);
+  };
+  std::vector<int32_t>& order = scratch->order;
+  const auto vocab = static_cast<int64_t>(logits.size());
+  order.resize(vocab_limit > 0 ? std::min(vocab_limit, vocab) : vocab);
+  std::iota(order.begin(), order.end(), 0);
+  count = std::min<int64_t>(count, static_cast<int64_t>(order.size()));
+  std::partial_sort(order.begin(), order.begin() + count, order.end(), better);
+  const double sum = models::LogSumExp(logits);
+  std::vector<TokenLogprob> top;
+  for (int64_t i = 0; i < count; ++i) {
+    top.push_back({order[i], static_cast<float>(static_cast<double>(Ordered(logits[order[i]])) - sum)});
+  }
+  return top;
+}
+
+Sampled SampleToken(std::span<const float> logits, std::span<const int32_t> prompt_ids,
+                    std::span<const int32_t> emitted_ids, const v1::Sampling& params, int64_t position,
+                    int64_t vocab_limit, SamplerScratch* scratch) {
+  std::span<const float> candidates = logits;
+  if (vocab_limit > 0 && vocab_limit < static_cast<int64_t>(logits.size())) candidates = logits.first(vocab_limit);
+  if (HasPenalties(params)) {
+    scratch->logits.assign(candidates.begin(), candidates.end());
+    Penalize(prompt_ids, emitted_ids, params, scratch->logits);
+    candidates = scratch->logits;
+  }
+  Sampled sampled;
+  sampled.token =
+      params.temperature() > 0 ? Draw(candidates, params, position, &scratch->order) : models::BestLogit(candidates);
+  sampled.logprob = LogProbability(logits, sampled.token);
+  return sampled;
+}
+
+}  // namespace atl::worker
