@@ -135,21 +135,29 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
   const int world = context.topology.world;
   const int64_t row_bytes = width * SizeOf(results.type);
   const std::vector<int64_t> headers(world, kReturnHeaderBytes);
-  const std::vector<int64_t> bytes_to = Scaled(d.pairs_from, row_bytes, headers);
-  const std::vector<int64_t> bytes_from = Scaled(d.pairs_to, row_bytes, headers);
+  std::vector<int64_t> bytes_to = Scaled(d.pairs_from, row_bytes, headers);
+  std::vector<int64_t> bytes_from = Scaled(d.pairs_to, row_bytes, headers);
+  bytes_to[context.rank] = bytes_from[context.rank] = kReturnHeaderBytes;  // its own results are read where they are
   const std::vector<int64_t> begin_from = Offsets(bytes_from);
   ATOLL_RETURN_IF_ERROR(
       CheckFits(context, d.layer, "results to return", Offsets(bytes_to).back(), scratch.send.size()));
   ATOLL_RETURN_IF_ERROR(CheckFits(context, d.layer, "results to receive", begin_from.back(), scratch.recv.size()));
+  const auto* result_rows = static_cast<const std::byte*>(results.data);
   const int32_t* order = d.return_order.data();
+  const int32_t* own_order = nullptr;
   std::byte* to = scratch.send.data();
   for (int peer = 0; peer < world; ++peer) {
     const ReturnHeader header{static_cast<int64_t>(d.sequence), d.pairs_from[peer]};
     std::memcpy(to, &header, sizeof(header));
     to += sizeof(header);
-    for (int64_t i = 0; i < d.pairs_from[peer]; ++i, to += row_bytes) {
-      std::memcpy(to, static_cast<const std::byte*>(results.data) + *order++ * row_bytes, row_bytes);
+    if (peer == context.rank) {
+      own_order = order;
+    } else {
+      for (int64_t i = 0; i < d.pairs_from[peer]; ++i, to += row_bytes) {
+        std::memcpy(to, result_rows + order[i] * row_bytes, row_bytes);
+      }
     }
+    order += d.pairs_from[peer];
   }
   const ConstBuffer send(scratch.send.data(), to - scratch.send.data(), DType::kU8);
   const Buffer recv{scratch.recv.data(), begin_from.back(), DType::kU8};
@@ -168,13 +176,15 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
       return Mismatch(context, d.layer, peer, "pairs returned", header.pairs, d.pairs_to[peer]);
     }
   }
-  // Where each pair's result lies: those of rank p stand behind p + 1 headers.
-  const std::vector<int64_t> pairs_end = Offsets(d.pairs_to);
+  const std::vector<int64_t> pairs_begin = Offsets(d.pairs_to);
   for (int64_t row = 0; row < routing.rows; ++row) {
     for (int k = 0; k < routing.top_k; ++k) {
       const int64_t slot = d.home_slot[row * routing.top_k + k];
-      const int64_t peers = std::upper_bound(pairs_end.begin(), pairs_end.end(), slot) - pairs_end.begin();
-      const std::byte* result = scratch.recv.data() + peers * kReturnHeaderBytes + slot * row_bytes;
+      const int64_t peer = std::upper_bound(pairs_begin.begin(), pairs_begin.end(), slot) - pairs_begin.begin() - 1;
+      const int64_t place = slot - pairs_begin[peer];
+      const std::byte* result =
+          peer == context.rank ? result_rows + own_order[place] * row_bytes
+                               : scratch.recv.data() + begin_from[peer] + kReturnHeaderBytes + place * row_bytes;
       Accumulate(k == 0, routing.weights[row * routing.top_k + k], result, results.type, width,
                  out.data() + row * width);
     }

@@ -22,6 +22,8 @@
 
 namespace atl::coordinator {
 
+inline constexpr int kMaxTopLogprobs = 20;  // as OpenAI has it
+
 struct Service {
   std::string name;  // shown to clients
   ClusterOptions options;

@@ -6,8 +6,6 @@
 namespace atl::coordinator {
 namespace {
 
-constexpr int kMaxTopLogprobs = 20;
-
 absl::Status InRange(const char* field, double value, double least, double most) {
   if (value >= least && value <= most) return absl::OkStatus();
   return BadField(field, "{} is {}; it must be from {} to {}", field, value, least, most);

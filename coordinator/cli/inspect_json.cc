@@ -9,8 +9,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kKinds = static_cast<int>(std::tuple_size_v<decltype(models::RankMemory::weights)>);
-
 ordered_json Layer(const Inspection& of, int64_t i) {
   const models::LayerSpec& layer = of.spec.layers[i];
   ordered_json json = {{"attention", ReachText(of.spec, i)},
@@ -29,7 +27,7 @@ ordered_json Ranks(const Inspection& of) {
   std::vector<ordered_json> ranks(of.shape.topology.world);
   for (const RankClass& c : of.classes) {
     ordered_json weights;
-    for (int kind = 0; kind < kKinds; ++kind) {
+    for (int kind = 0; kind < models::RankMemory::kKinds; ++kind) {
       weights[models::Name(static_cast<models::ParameterKind>(kind))] = c.memory.weights[kind];
     }
     for (const int rank : c.ranks) {

@@ -10,8 +10,6 @@ namespace {
 using models::ParameterKind;
 using models::RankMemory;
 
-constexpr int kKinds = static_cast<int>(std::tuple_size_v<decltype(RankMemory::weights)>);
-
 // Three digits and a decimal unit.
 std::string Bytes(int64_t bytes) {
   constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB"};
@@ -96,7 +94,7 @@ std::string MemoryTable(const std::vector<RankClass>& classes) {
     for (const RankClass& c : classes) row.push_back(Bytes(bytes_of(c.memory)));
     rows.push_back(std::move(row));
   };
-  for (int kind = 0; kind < kKinds; ++kind) {
+  for (int kind = 0; kind < RankMemory::kKinds; ++kind) {
     add(models::Name(static_cast<ParameterKind>(kind)), [&](const RankMemory& m) { return m.weights[kind]; });
   }
   add("KV cache", [](const RankMemory& m) { return m.kv; });

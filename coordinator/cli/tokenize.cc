@@ -11,7 +11,7 @@
 namespace atl::coordinator {
 namespace {
 
-using json = nlohmann::ordered_json;
+using nlohmann::ordered_json;
 
 struct Loaded {
   std::unique_ptr<Tokenizer> tokenizer;         // null: a template alone
@@ -55,9 +55,9 @@ absl::StatusOr<Loaded> Load(const TokenizeOptions& options) {
   return loaded;
 }
 
-absl::StatusOr<json> TokenizeLine(const Loaded& loaded, const std::string& line) {
+absl::StatusOr<ordered_json> TokenizeLine(const Loaded& loaded, const std::string& line) {
   if (JsonDepth(line) > kMaxJsonDepth) return InvalidArgument("the line nests more than {} deep", kMaxJsonDepth);
-  json question = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  ordered_json question = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!question.is_object()) return InvalidArgument("the line is not a JSON object");
   std::string text;
   EncodeOptions encode;
@@ -65,18 +65,18 @@ absl::StatusOr<json> TokenizeLine(const Loaded& loaded, const std::string& line)
     if (loaded.chat_template == nullptr) return FailedPrecondition("there is no chat template; give {{\"text\": ...}}");
     question.emplace("add_generation_prompt", true);
     ATOLL_ASSIGN_OR_RETURN(text, loaded.chat_template->Render(question.dump()));
-    if (loaded.tokenizer == nullptr) return json{{"text", text}};
+    if (loaded.tokenizer == nullptr) return ordered_json{{"text", text}};
   } else if (question.contains("text") && question["text"].is_string()) {
     if (loaded.tokenizer == nullptr) return FailedPrecondition("there is no tokenizer; give {{\"messages\": ...}}");
     text = question["text"].get<std::string>();
-    const json add = question.value("add_special", json(false));
+    const ordered_json add = question.value("add_special", ordered_json(false));
     if (!add.is_boolean()) return InvalidArgument("add_special is neither true nor false");
     encode.add_special = add.get<bool>();
   } else {
     return InvalidArgument("the line has neither \"text\" (a string) nor \"messages\"");
   }
   const std::vector<int32_t> ids = loaded.tokenizer->Encode(text, encode);
-  return json{{"ids", ids}, {"text", text}, {"decoded", loaded.tokenizer->Decode(ids, /*skip_special=*/false)}};
+  return ordered_json{{"ids", ids}, {"text", text}, {"decoded", loaded.tokenizer->Decode(ids, /*skip_special=*/false)}};
 }
 
 }  // namespace
@@ -85,9 +85,9 @@ absl::Status RunTokenize(const TokenizeOptions& options, std::istream& in, std::
   ATOLL_ASSIGN_OR_RETURN(const Loaded loaded, Load(options));
   for (std::string line; std::getline(in, line);) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    absl::StatusOr<json> answer = TokenizeLine(loaded, line);
-    if (!answer.ok()) answer = json{{"error", ToString(answer.status().message())}};
-    out << answer->dump(-1, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace) << std::endl;
+    absl::StatusOr<ordered_json> answer = TokenizeLine(loaded, line);
+    if (!answer.ok()) answer = ordered_json{{"error", ToString(answer.status().message())}};
+    out << answer->dump(-1, ' ', /*ensure_ascii=*/false, ordered_json::error_handler_t::replace) << std::endl;
   }
   return absl::OkStatus();
 }

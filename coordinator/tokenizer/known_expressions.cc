@@ -14,7 +14,7 @@ std::string CasedWords(const std::string& but, const std::string& suffix) {
   return lead + upper + "*" + lower + "+" + suffix + "|" + lead + upper + "+" + lower + "*" + suffix;
 }
 
-std::string Cl100k(const std::string& digits) {
+std::string Cl100kOf(const std::string& digits) {
   return kContraction + R"(|[^\r\n\p{L}\p{N}]?\p{L}+|)" + digits + R"(| ?[^\s\p{L}\p{N}]+[\r\n]*)" + kSpaces;
 }
 
@@ -31,12 +31,12 @@ const Expressions& DigitsGpt2Expressions() {
 }
 
 const Expressions& Cl100kExpressions() {
-  static const Expressions e = {Cl100k(R"(\p{N}{1,3})")};
+  static const Expressions e = {Cl100kOf(R"(\p{N}{1,3})")};
   return e;
 }
 
 const Expressions& Qwen2Expressions() {
-  static const Expressions e = {Cl100k(R"(\p{N})")};
+  static const Expressions e = {Cl100kOf(R"(\p{N})")};
   return e;
 }
 

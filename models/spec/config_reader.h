@@ -6,7 +6,8 @@
 //   ATOLL_RETURN_IF_ERROR(read.status());
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <initializer_list>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,117 +18,51 @@ namespace atl::models {
 
 class ConfigReader {
  public:
+  // The object must outlive the reader.
   ConfigReader(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {}
 
   const absl::Status& status() const { return status_; }
   bool ok() const { return status_.ok(); }
-  bool Has(const char* key) const {
-    const auto found = object_.find(key);
-    return found != object_.end() && !found->is_null();
-  }
+  // There, and not null.
+  bool Has(const char* key) const;
 
-  int64_t Integer(const char* key, int64_t least, int64_t most, std::optional<int64_t> absent = std::nullopt) {
-    if (!Has(key)) return absent ? *absent : Missing<int64_t>(key);
-    const nlohmann::json& value = object_.at(key);
-    if (!value.is_number_integer()) return Bad<int64_t>(key, value, "a whole number");
-    const bool huge = value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-    if (huge || value.get<int64_t>() < least || value.get<int64_t>() > most) {
-      return Bad<int64_t>(key, value, fmt::format("a whole number from {} to {}", least, most));
-    }
-    return value.get<int64_t>();
-  }
-
-  double Number(const char* key, double least, double most, std::optional<double> absent = std::nullopt) {
-    if (!Has(key)) return absent ? *absent : Missing<double>(key);
-    const nlohmann::json& value = object_.at(key);
-    if (!value.is_number() || !(value.get<double>() >= least && value.get<double>() <= most)) {
-      return Bad<double>(key, value, fmt::format("a number from {} to {}", least, most));
-    }
-    return value.get<double>();
-  }
-
-  bool Flag(const char* key, bool absent) {
-    if (!Has(key)) return absent;
-    const nlohmann::json& value = object_.at(key);
-    return value.is_boolean() ? value.get<bool>() : Bad<bool>(key, value, "true or false");
-  }
-
+  int64_t Integer(const char* key, int64_t least, int64_t most, std::optional<int64_t> absent = std::nullopt);
+  double Number(const char* key, double least, double most, std::optional<double> absent = std::nullopt);
+  bool Flag(const char* key, bool absent);
   // A flag that some writers give as a number.
-  bool Switch(const char* key, bool absent) {
-    if (Has(key) && object_.at(key).is_number_integer()) return object_.at(key) != 0;
-    return Flag(key, absent);
-  }
-
-  std::string Text(const char* key, std::optional<std::string> absent = std::nullopt) {
-    if (!Has(key)) return absent ? *absent : Missing<std::string>(key);
-    const nlohmann::json& value = object_.at(key);
-    return value.is_string() ? value.get<std::string>() : Bad<std::string>(key, value, "a string");
-  }
+  bool Switch(const char* key, bool absent);
+  std::string Text(const char* key, std::optional<std::string> absent = std::nullopt);
 
   // A list of `count` values, each read like a single one; nullopt where the key is absent.
-  std::optional<std::vector<int64_t>> Integers(const char* key, int64_t count, int64_t least, int64_t most) {
-    return List<int64_t>(key, count, [&](ConfigReader& one) { return one.Integer(key, least, most); });
-  }
-  std::optional<std::vector<double>> Numbers(const char* key, int64_t count, double least, double most) {
-    return List<double>(key, count, [&](ConfigReader& one) { return one.Number(key, least, most); });
-  }
-  std::optional<std::vector<std::string>> Texts(const char* key, int64_t count) {
-    return List<std::string>(key, count, [&](ConfigReader& one) { return one.Text(key); });
-  }
-
+  std::optional<std::vector<int64_t>> Integers(const char* key, int64_t count, int64_t least, int64_t most);
+  std::optional<std::vector<double>> Numbers(const char* key, int64_t count, double least, double most);
+  std::optional<std::vector<std::string>> Texts(const char* key, int64_t count);
   // Numbers below `bound`, as many as there are; none where the key is absent.
-  std::vector<int64_t> Indices(const char* key, int64_t bound) {
-    const int64_t count = Has(key) && object_.at(key).is_array() ? static_cast<int64_t>(object_.at(key).size()) : 0;
-    return Integers(key, count, 0, bound - 1).value_or(std::vector<int64_t>());
-  }
-  bool HasList(const char* key) const { return Has(key) && object_.at(key).is_array() && !object_.at(key).empty(); }
+  std::vector<int64_t> Indices(const char* key, int64_t bound);
+  bool HasList(const char* key) const;
 
   // An object under a key; null where it is absent or (an error) something else.
-  const nlohmann::json* Object(const char* key) {
-    if (!Has(key)) return nullptr;
-    if (object_.at(key).is_object()) return &object_.at(key);
-    Fail(InvalidArgument("{}: {} must be an object or null", where_, key));
-    return nullptr;
-  }
+  const nlohmann::json* Object(const char* key);
 
   // The value must be `only`, if it is there at all.
-  void Require(const char* key, const nlohmann::json& only) {
-    if (Has(key) && object_.at(key) != only) Bad<int>(key, object_.at(key), only.dump() + ", the only one supported");
-  }
+  void Require(const char* key, std::nullptr_t only);
+  void Require(const char* key, bool only);
+  void Require(const char* key, int only);
+  void Require(const char* key, const char* only);
+  void Require(const char* key, std::initializer_list<int> only);
 
   void Fail(absl::Status status) {
     if (status_.ok()) status_ = std::move(status);
   }
 
  private:
+  void RequireValue(const char* key, const nlohmann::json& only);
   template <typename T, typename Read>
-  std::optional<std::vector<T>> List(const char* key, int64_t count, const Read& read) {
-    if (!Has(key)) return std::nullopt;
-    const nlohmann::json& list = object_.at(key);
-    if (!list.is_array() || static_cast<int64_t>(list.size()) != count) {
-      return Bad<std::vector<T>>(key, list, fmt::format("a list of {} values, one a layer", count));
-    }
-    std::vector<T> values;
-    for (const nlohmann::json& value : list) {
-      const nlohmann::json wrapped = {{key, value}};
-      ConfigReader one(wrapped, where_);
-      values.push_back(read(one));
-      Fail(one.status());
-    }
-    return values;
-  }
+  std::optional<std::vector<T>> List(const char* key, int64_t count, const Read& read);
   template <typename T>
-  T Missing(const char* key) {
-    Fail(InvalidArgument("{}: {} is missing", where_, key));
-    return T();
-  }
+  T Missing(const char* key);
   template <typename T>
-  T Bad(const char* key, const nlohmann::json& value, const std::string& wanted) {
-    std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-    if (text.size() > 60) text = text.substr(0, 60) + "...";
-    Fail(InvalidArgument("{}: {} is {}; it must be {}", where_, key, text, wanted));
-    return T();
-  }
+  T Bad(const char* key, const nlohmann::json& value, const std::string& wanted);
 
   const nlohmann::json& object_;
   const std::string where_;

@@ -4,7 +4,7 @@
 //   ATOLL_ASSIGN_OR_RETURN(const nlohmann::json config, ParseJsonObject(text, "config.json"));
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "parallel/base/status.h"
@@ -13,17 +13,6 @@ namespace atl::models {
 
 inline constexpr int kMaxJsonDepth = 64;
 
-inline absl::StatusOr<nlohmann::json> ParseJsonObject(const std::string& text, const std::string& what) {
-  bool deep = false;
-  const auto callback = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
-    deep = deep || depth > kMaxJsonDepth;
-    return !deep;
-  };
-  nlohmann::json json = nlohmann::json::parse(text, callback, /*allow_exceptions=*/false);
-  if (deep) return InvalidArgument("{} nests more than {} deep", what, kMaxJsonDepth);
-  if (json.is_discarded()) return InvalidArgument("{} is not valid JSON", what);
-  if (!json.is_object()) return InvalidArgument("{} is not a JSON object", what);
-  return json;
-}
+absl::StatusOr<nlohmann::json> ParseJsonObject(const std::string& text, const std::string& what);
 
 }  // namespace atl::models

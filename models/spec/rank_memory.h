@@ -32,7 +32,8 @@ struct JobShape {
 };
 
 struct RankMemory {
-  std::array<int64_t, 8> weights{};  // by ParameterKind
+  static constexpr int kKinds = 8;
+  std::array<int64_t, kKinds> weights{};  // by ParameterKind
   int64_t kv = 0;
   int64_t workspace = 0;  // activations of a step
   int64_t exchange = 0;   // dispatch and combine

@@ -1,5 +1,7 @@
 #include "models/spec/stored_formats.h"
 
+#include <nlohmann/json.hpp>
+
 #include "models/spec/config_reader.h"
 #include "models/spec/name_patterns.h"
 #include "models/spec/parameters.h"

@@ -17,8 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string ShapeText(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
-
 // model.safetensors.index.json: which shard holds which tensor.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const fs::path& path) {
   std::ostringstream text;
@@ -104,8 +102,8 @@ const TensorView* Checkpoint::FindPublished(const std::string& tensor) const {
 absl::Status Checkpoint::CheckShape(const std::string& name, const TensorView& tensor,
                                     const std::vector<int64_t>& shape) const {
   if (tensor.shape == shape) return absl::OkStatus();
-  return InvalidArgument("{}: tensor {} is {}, config.json asks for {}", path(), Shown(name), ShapeText(tensor.shape),
-                         ShapeText(shape));
+  return InvalidArgument("{}: tensor {} is {}, config.json asks for {}", path(), Shown(name), Shown(tensor.shape),
+                         Shown(shape));
 }
 
 int64_t Checkpoint::num_tensors() const { return gguf_ ? gguf_->num_tensors() : static_cast<int64_t>(tensors_.size()); }

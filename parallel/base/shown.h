@@ -3,7 +3,10 @@
 //   return InvalidArgument("tensor {} is there twice", Shown(name));
 #pragma once
 
+#include <fmt/format.h>
+
 #include <string>
+#include <vector>
 
 namespace atl {
 
@@ -12,5 +15,8 @@ inline std::string Shown(const std::string& text, size_t most = 120) {
   for (char& c : shown) c = c < ' ' || c > '~' ? '?' : c;
   return text.size() > most ? shown + "..." : shown;
 }
+
+// A shape, [rows, columns].
+inline std::string Shown(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 }  // namespace atl

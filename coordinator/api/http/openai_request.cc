@@ -1,12 +1,13 @@
 // A request's body becomes v1::GenerateRequest.
 #include "coordinator/api/http/fields.h"
 #include "coordinator/api/http/messages.h"
+#include "coordinator/api/service.h"
 #include "coordinator/chat_template/json_depth.h"
 
 namespace atl::coordinator {
 namespace {
 
-constexpr int64_t kMaxChoices = 128, kMaxTopLogprobs = 20;  // as OpenAI's API has them
+constexpr int64_t kMaxChoices = 128;  // as OpenAI has it
 
 // A prompt: a string, ids, or a list of one of them (several prompts in one request are not served).
 void ReadPrompt(Fields* fields, v1::GenerateRequest* out) {

@@ -117,8 +117,6 @@ int64_t PairedRows(const Gguf& gguf, const Parameter& p) {
   return gguf.Integer("attention.key_length").value_or(heads > 0 ? hidden / heads : 0);
 }
 
-std::string ShapeText(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
-
 }  // namespace
 
 absl::StatusOr<std::optional<StoredTensor>> InGguf(const Checkpoint& checkpoint, const Parameter& p) {
@@ -143,7 +141,7 @@ absl::StatusOr<std::optional<StoredTensor>> InGguf(const Checkpoint& checkpoint,
   if (fused && fits) shape[0] = rows;
   if (!fits || shape != p.shape) {
     return InvalidArgument("{}: tensor {} is {}, its metadata asks for {} as {}", gguf->path(), place.tensor,
-                           ShapeText(tensor->shape), p.name, ShapeText(p.shape));
+                           Shown(tensor->shape), p.name, Shown(p.shape));
   }
   const bool plain = tensor->format && *tensor->format <= WeightFormat::kBF16;
   if (!tensor->format || (p.shape.size() == 1 && !plain)) {
