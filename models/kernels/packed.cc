@@ -15,12 +15,14 @@ struct Target {
   const char* name;
   PackedTileFunction run;
   QuantizeFunction quantize;
+  PackedPanelFunction panel = nullptr;  // for INT4 and many rows, where there is a better one
 };
+constexpr int64_t kPanelRows = 12;  // from here on it is worth unpacking a panel
 
 // Best first.
 std::span<const Target> Targets() {
   static const Target targets[] = {{"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2},
-                                   {"avx2", PackedTileAvx2(), QuantizeAvx2},
+                                   {"avx2", PackedTileAvx2(), QuantizeAvx2, PackedPanelAvx2()},
                                    {"portable", PackedTilePortable, QuantizePortable}};
   return targets;
 }
@@ -185,14 +187,21 @@ void MatMulPackedTiles(const QuantizedRows& x, const PackedWeights& w, std::span
                        int64_t end, float* y, int64_t stride) {
   const GroupCuts groups = ToGroups(x, w, cuts);
   const int64_t tile_bytes = PackedGroups(w.cols) * PackedGroupBytes(w.type);
-  const PackedTileFunction run = Chosen()->run;
-  for (int64_t tile = begin; tile < end; ++tile) {
-    run(w.type, {.tile = w.data + tile * tile_bytes,
-                 .x = &x,
-                 .cuts = groups.at,
-                 .blocks = groups.blocks,
-                 .y = y + (tile - begin) * kTileRows,
-                 .y_stride = stride});
+  const Target& target = *Chosen();
+  const bool panels = target.panel != nullptr && w.type == PackedType::kInt4 && x.rows >= kPanelRows;
+  const int64_t step = panels ? kPanelTiles : 1;
+  for (int64_t tile = begin; tile < end; tile += step) {
+    const PackedTileCall call{.tile = w.data + tile * tile_bytes,
+                              .x = &x,
+                              .cuts = groups.at,
+                              .blocks = groups.blocks,
+                              .y = y + (tile - begin) * kTileRows,
+                              .y_stride = stride};
+    if (panels) {
+      target.panel(call, static_cast<int>(std::min<int64_t>(kPanelTiles, end - tile)));
+    } else {
+      target.run(w.type, call);
+    }
   }
 }
 

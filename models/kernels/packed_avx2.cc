@@ -59,22 +59,30 @@ inline __m256i GroupSum(const __m256i (&w)[8], const int8_t* x, int32_t sum) {
   }
 }
 
-// Rows [row, row + kRows), 8 outputs at a time: the weights stay in registers, and the second pass over the tile reads
-// them from the first-level cache.
+// Rows [row, row + kRows). Both halves of a group at once, so that memory is read in one stream: some rows cost hardly
+// more than one while they wait for it.
 template <PackedType type, int kRows>
 void Rows(const PackedTileCall& call, int64_t row) {
   constexpr int64_t kBytes = PackedGroupBytes(type);
+  constexpr int64_t kAhead = 2048;  // the hardware's prefetcher stops at pages
   const int64_t groups = PackedGroups(call.x->depth);
   const int8_t* values = call.x->values + row * groups * kGroup;
   const float* scales = call.x->scales + row * groups;
   const int32_t* sums = call.x->sums + row * groups;
+  const std::byte* at = call.tile;
   const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
-  for (int half = 0; half < 2; ++half) {
-    const std::byte* at = call.tile;
-    __m256 waiting[kRows][3], acc[kRows];
-    for (int block = 0; block < call.blocks; ++block) {
-      for (__m256& a : acc) a = _mm256_setzero_ps();
-      for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g, at += kBytes) {
+  __m256 waiting[2][kRows][3], acc[2][kRows];
+  for (int block = 0; block < call.blocks; ++block) {
+    for (int half = 0; half < 2; ++half) {
+      for (__m256& a : acc[half]) a = _mm256_setzero_ps();
+    }
+    for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g, at += kBytes) {
+      if (row == 0) {
+        for (int64_t line = 0; line < kBytes; line += 64) {
+          _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T0);
+        }
+      }
+      for (int half = 0; half < 2; ++half) {
         __m256i w[8];
         LoadWeights<type>(at, half, w);
         const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + kBytes - 32 + 16 * half));
@@ -82,54 +90,36 @@ void Rows(const PackedTileCall& call, int64_t row) {
         for (int r = 0; r < kRows; ++r) {
           const int64_t i = r * groups + g;
           const __m256i sum = GroupSum<type>(w, values + i * kGroup, sums[i]);
-          acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(scales[i])), acc[r]);
+          acc[half][r] =
+              _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(scales[i])), acc[half][r]);
         }
       }
-      for (int r = 0; r < kRows; ++r) AddToTree(block, call.blocks, &acc[r], waiting[r], add);
     }
-    for (int r = 0; r < kRows; ++r) _mm256_storeu_ps(call.y + (row + r) * call.y_stride + 8 * half, acc[r]);
-  }
-}
-
-// One row alone: both halves of a group at once, so that memory is read in one stream.
-template <PackedType type>
-void OneRow(const PackedTileCall& call, int64_t row) {
-  constexpr int64_t kBytes = PackedGroupBytes(type);
-  constexpr int64_t kAhead = 2048;  // the hardware's prefetcher stops at pages
-  const int64_t groups = PackedGroups(call.x->depth);
-  const std::byte* at = call.tile;
-  const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
-  __m256 waiting[2][3], acc[2];
-  for (int block = 0; block < call.blocks; ++block) {
-    acc[0] = acc[1] = _mm256_setzero_ps();
-    for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g, at += kBytes) {
-      for (int64_t line = 0; line < kBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T0);
-      }
-      const int64_t i = row * groups + g;
-      const __m256 x_scale = _mm256_set1_ps(call.x->scales[i]);
-      for (int half = 0; half < 2; ++half) {
-        __m256i w[8];
-        LoadWeights<type>(at, half, w);
-        const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + kBytes - 32 + 16 * half));
-        const __m256 scale = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-        const __m256i sum = GroupSum<type>(w, call.x->values + i * kGroup, call.x->sums[i]);
-        acc[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, x_scale), acc[half]);
-      }
+    for (int half = 0; half < 2; ++half) {
+      for (int r = 0; r < kRows; ++r) AddToTree(block, call.blocks, &acc[half][r], waiting[half][r], add);
     }
-    for (int half = 0; half < 2; ++half) AddToTree(block, call.blocks, &acc[half], waiting[half], add);
   }
-  float* y = call.y + row * call.y_stride;
-  _mm256_storeu_ps(y, acc[0]);
-  _mm256_storeu_ps(y + 8, acc[1]);
+  for (int r = 0; r < kRows; ++r) {
+    float* y = call.y + (row + r) * call.y_stride;
+    _mm256_storeu_ps(y, acc[0][r]);
+    _mm256_storeu_ps(y + 8, acc[1][r]);
+  }
 }
 
 template <PackedType type>
 void Tile(const PackedTileCall& call) {
   int64_t row = 0;
   for (; row + 4 <= call.x->rows; row += 4) Rows<type, 4>(call, row);
-  for (; row + 2 <= call.x->rows; row += 2) Rows<type, 2>(call, row);
-  if (row < call.x->rows) OneRow<type>(call, row);
+  switch (call.x->rows - row) {
+    case 1:
+      return Rows<type, 1>(call, row);
+    case 2:
+      return Rows<type, 2>(call, row);
+    case 3:
+      return Rows<type, 3>(call, row);
+    default:
+      return;
+  }
 }
 
 void Run(PackedType type, const PackedTileCall& call) {

@@ -52,21 +52,23 @@ void RunGated(ThreadPool* pool, Activation activation, std::span<const GatedPart
 
 void RunDown(ThreadPool* pool, std::span<const GatedPart> parts, Buffer y) {
   if (parts.empty()) return;
+  constexpr int64_t kTiles = 4, kOutputs = kTiles * kTileRows;  // of a piece
   const int64_t outputs = parts[0].down->weight.rows, tiles = kernels::PackedTiles(outputs);
-  const int64_t all = tiles * static_cast<int64_t>(parts.size());
+  const int64_t pieces = (tiles + kTiles - 1) / kTiles, all = pieces * static_cast<int64_t>(parts.size());
   ParallelPieces(pool, all, Grain(all, pool), [&](int64_t piece, int64_t last) {
-    float sums[kExpertTile * kTileRows];
+    float sums[kExpertTile * kOutputs];
     for (; piece < last; ++piece) {
-      const GatedPart& part = parts[piece / tiles];
-      const int64_t tile = piece % tiles, first = tile * kTileRows, count = std::min(kTileRows, outputs - first);
+      const GatedPart& part = parts[piece / pieces];
+      const int64_t tile = piece % pieces * kTiles, first = tile * kTileRows;
+      const int64_t count = std::min(kOutputs, outputs - first);
       const kernels::QuantizedRows inner = part.inner;
       for (int64_t row = 0; row < inner.rows; row += kExpertTile) {
         const kernels::QuantizedRows in = inner.Rows(row, std::min(kExpertTile, inner.rows - row));
-        kernels::MatMulPackedTiles(in, kernels::AsPacked(part.down->weight), part.down->cuts, tile, tile + 1, sums,
-                                   kTileRows);
+        kernels::MatMulPackedTiles(in, kernels::AsPacked(part.down->weight), part.down->cuts, tile,
+                                   std::min(tile + kTiles, tiles), sums, kOutputs);
         for (int64_t r = 0; r < in.rows; ++r) {
           const int64_t at = (part.first_row + row + r) * outputs + first;
-          kernels::Round(sums + r * kTileRows, count, y.type, static_cast<std::byte*>(y.data) + at * SizeOf(y.type));
+          kernels::Round(sums + r * kOutputs, count, y.type, static_cast<std::byte*>(y.data) + at * SizeOf(y.type));
         }
       }
     }

@@ -106,7 +106,7 @@ TEST_P(PackedTest, GivesTheBitsOfTheDefinition) {
   for (const PackedType type : {PackedType::kInt4, PackedType::kInt8}) {
     for (const auto& [outs, depth] : {std::pair<int64_t, int64_t>{16, 32}, {1, 7}, {17, 40}, {33, 256}, {64, 1408}}) {
       const Quantized w = RandomMatrix(type, outs, depth, static_cast<uint32_t>(outs * depth));
-      for (const int64_t rows : {1, 2, 3, 8, 15}) {
+      for (const int64_t rows : {1, 2, 3, 8, 15, 37}) {
         const std::vector<float> x = Values(rows * depth, static_cast<uint32_t>(rows + depth));
         std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
         const QuantizedRows q = QuantizeRows(x, rows, depth, memory, &pool);
@@ -123,7 +123,7 @@ TEST_P(PackedTest, GivesTheBitsOfTheDefinition) {
 }
 
 TEST_P(PackedTest, ExtremesNeitherOverflowNorVanish) {
-  const int64_t depth = 1024, outs = 16;
+  const int64_t depth = 1024, outs = 16, rows = 13;  // panels too
   for (const PackedType type : {PackedType::kInt4, PackedType::kInt8}) {
     for (const int sign : {-1, 1}) {
       Quantized w = RandomMatrix(type, outs, depth, 1);
@@ -135,15 +135,17 @@ TEST_P(PackedTest, ExtremesNeitherOverflowNorVanish) {
           PackGroup(w.matrix, r, g, q, w.scales[r * PackedGroups(depth) + g]);
         }
       }
-      const std::vector<float> x(depth, static_cast<float>(sign) * 3e30f);
-      std::vector<std::byte> memory(QuantizedRowsBytes(1, depth));
-      const QuantizedRows q = QuantizeRows(x, 1, depth, memory, nullptr);
+      const std::vector<float> x(rows * depth, static_cast<float>(sign) * 3e30f);
+      std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
+      const QuantizedRows q = QuantizeRows(x, rows, depth, memory, nullptr);
       EXPECT_EQ(q.values[5], 127 * sign);
       EXPECT_EQ(q.sums[0], 127 * sign * kGroup);
-      std::vector<float> y(outs);
       const std::vector<int64_t> cuts = Cuts(depth, 8);
-      MatMulPacked(q, w.matrix, cuts, y, nullptr);
-      EXPECT_EQ(Bits(y), Bits(Expected(w, q, cuts)));
+      for (const int64_t some : {int64_t{1}, rows}) {
+        std::vector<float> y(some * outs);
+        MatMulPacked(q.Rows(0, some), w.matrix, cuts, y, nullptr);
+        EXPECT_EQ(Bits(y), Bits(Expected(w, q.Rows(0, some), cuts)));
+      }
     }
   }
 }
