@@ -18,9 +18,11 @@ inline constexpr size_t kPhases = 8;
 
 class StepCosts {
  public:
+  // NOLINTBEGIN(misc-non-private-member-variables-in-classes): sums to read; only the clock is its own to know
   std::array<double, kPhases> seconds{};
   int64_t weight_bytes = 0;  // each matrix once for each pass over it
   int64_t operations = 0;    // two a multiply-add
+  // NOLINTEND(misc-non-private-member-variables-in-classes)
 
   void Begin() {
     *this = {};

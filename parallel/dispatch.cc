@@ -182,9 +182,9 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
       const int64_t slot = d.home_slot[row * routing.top_k + k];
       const int64_t peer = std::upper_bound(pairs_begin.begin(), pairs_begin.end(), slot) - pairs_begin.begin() - 1;
       const int64_t place = slot - pairs_begin[peer];
-      const std::byte* result =
-          peer == context.rank ? result_rows + own_order[place] * row_bytes
-                               : scratch.recv.data() + begin_from[peer] + kReturnHeaderBytes + place * row_bytes;
+      const std::byte* result = peer == context.rank
+                                    ? result_rows + own_order[place] * row_bytes
+                                    : scratch.recv.data() + begin_from[peer] + kReturnHeaderBytes + place * row_bytes;
       Accumulate(k == 0, routing.weights[row * routing.top_k + k], result, results.type, width,
                  out.data() + row * width);
     }

@@ -23,6 +23,7 @@ using RankBody = std::function<void(parallel::Communicator& world)>;
 int RunInproc(const RankBody& body, int ranks, uint64_t epoch) {
   const auto world = parallel::InprocWorld(ranks, epoch);
   std::vector<std::thread> threads;
+  threads.reserve(world.size());
   for (const auto& communicator : world) {
     threads.emplace_back([&body, rank = communicator.get()] { body(*rank); });
   }

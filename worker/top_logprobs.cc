@@ -40,9 +40,9 @@ absl::StatusOr<TopRows> GatherTop(const parallel::ParallelContext& context, int6
   }
   top.values.resize(rows * top.width);
   const int64_t row_bytes = top.width * static_cast<int64_t>(sizeof(TokenLogprob));
-  std::vector<int64_t> counts;
+  std::vector<int64_t> counts(context.topology.tp);
   for (int peer = 0; peer < context.topology.tp; ++peer) {
-    counts.push_back(EvenPart(rows, peer, context.topology.tp).size() * row_bytes);
+    counts[peer] = EvenPart(rows, peer, context.topology.tp).size() * row_bytes;
   }
   const auto bytes = [&](std::vector<TokenLogprob>& values) {
     return Buffer{values.data(), static_cast<int64_t>(values.size() * sizeof(TokenLogprob)), DType::kU8};

@@ -34,7 +34,9 @@ class Tap : public ExecutorListener {
     if (result.group() == 0) {
       SeenStep step{.at = Clock::now(), .seconds = result.seconds(), .costs = result.costs()};
       step.sequences = result.outputs_size();
-      for (const v1::SequenceOutput& output : result.outputs()) step.rows += output.tokens_size() == 1;
+      for (const v1::SequenceOutput& output : result.outputs()) {
+        if (output.tokens_size() == 1) ++step.rows;
+      }
       std::lock_guard lock(mutex_);
       steps_.push_back(std::move(step));
     }
@@ -115,8 +117,9 @@ class Bench {
                             step.sequences == step.rows && step.costs.operations() > 0;
         if (counts) full.push_back(std::move(step));
       }
-      if (deadline.Expired())
+      if (deadline.Expired()) {
         return DeadlineExceeded("decoding {} streams took more than {} s", batch, kPatience.count());
+      }
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     for (const auto& stream : streams) stream->Close();
@@ -199,8 +202,7 @@ absl::Status AddLimits(const BenchEngineFlags& flags, BenchReport* report) {
 
 }  // namespace
 
-absl::Status RunBenchEngine(const BenchEngineFlags& given) {
-  BenchEngineFlags flags = given;
+absl::Status RunBenchEngine(BenchEngineFlags flags) {
   if (flags.config.empty() == flags.cluster.model.empty()) return InvalidArgument("give one of --config and --model");
   if (!flags.config.empty()) {
     flags.cluster.model = flags.config;

@@ -53,6 +53,6 @@ struct BenchReport {
 std::string ToText(const BenchReport& report);
 std::string ToJson(const BenchReport& report);
 
-absl::Status RunBenchEngine(const BenchEngineFlags& flags);
+absl::Status RunBenchEngine(BenchEngineFlags flags);
 
 }  // namespace atl::coordinator

@@ -26,7 +26,7 @@ std::string Harmless(const std::string& text) {
     const bool c1 = c == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
     if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F || c1) {
       harmless += "\uFFFD";
-      i += c1;
+      if (c1) ++i;
     } else {
       harmless += text[i];
     }
@@ -49,7 +49,7 @@ class Session {
   void Show(const std::string& text);
   bool Interrupted();
   // A line for the person, not part of any answer. Scripts get those that say why an answer is missing or cut.
-  void Note(const std::string& text) { fmt::print(stderr, "[{}]\n", text); }
+  static void Note(const std::string& text) { fmt::print(stderr, "[{}]\n", text); }
 
   Signals* const signals_;
   LineInput input_;

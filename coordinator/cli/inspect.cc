@@ -156,11 +156,7 @@ void CountLayers(Inspection* of) {
     layer.parameters += p.elements();
     if (p.kind == ParameterKind::kEmbedding && !spec.embeddings_are_active) continue;
     // Each expert's part of what a token reads; whole numbers, since experts are all of one size.
-    if (p.kind != ParameterKind::kRoutedExpert) {
-      layer.active += p.elements();
-    } else if (p.expert < spec.moe->top_k) {
-      layer.active += p.elements();
-    }
+    if (p.kind != ParameterKind::kRoutedExpert || p.expert < spec.moe->top_k) layer.active += p.elements();
   }
   of->formats.assign(formats.begin(), formats.end());
   const int64_t row = models::KvRowWidth(spec, 0, 1) * SizeOf(of->shape.numerics.kv);
@@ -216,8 +212,9 @@ std::string ReachText(const ModelSpec& spec, int64_t layer) {
 
 std::string FeedForwardText(const ModelSpec& spec, int64_t layer) {
   const models::LayerSpec& l = spec.layers[layer];
-  if (!l.moe)
+  if (!l.moe) {
     return fmt::format("mlp {}{}", l.mlp, l.sparsity > 0 ? fmt::format(", {:.0f}% zero", 100 * l.sparsity) : "");
+  }
   const models::MoeSpec& moe = *spec.moe;
   std::string text = fmt::format("{} of {} x {}", moe.top_k, moe.experts, moe.intermediate);
   if (moe.shared_intermediate > 0) text += fmt::format(" + {}", moe.shared_intermediate);

@@ -13,7 +13,7 @@ using models::RankMemory;
 // Three digits and a decimal unit.
 std::string Bytes(int64_t bytes) {
   constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB"};
-  double value = static_cast<double>(bytes);
+  auto value = static_cast<double>(bytes);
   int unit = 0;
   for (; value >= 999.5 && unit < 5; ++unit) value /= 1000;
   if (unit == 0) return fmt::format("{} B", bytes);

@@ -50,8 +50,8 @@ struct Inspection {
 };
 absl::StatusOr<Inspection> Inspect(const InspectOptions& options);
 
-std::string ToText(const Inspection& inspection);
-std::string ToJson(const Inspection& inspection);
+std::string ToText(const Inspection& of);
+std::string ToJson(const Inspection& of);
 
 // "sliding 512", "full", "reads 18".
 std::string ReachText(const models::ModelSpec& spec, int64_t layer);

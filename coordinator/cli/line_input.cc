@@ -10,7 +10,7 @@
 namespace atl::coordinator {
 
 LineInput::LineInput(Signals* signals) : signals_(signals) {
-  interactive_ = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+  interactive_ = isatty(STDIN_FILENO) != 0 && isatty(STDERR_FILENO) != 0;
   const char* terminal = std::getenv("TERM");
   if (!interactive_ || terminal == nullptr || *terminal == '\0' || std::string_view(terminal) == "dumb") return;
   if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");

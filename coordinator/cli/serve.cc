@@ -64,7 +64,7 @@ absl::Status RunServe(const ServeFlags& flags) {
   ATOLL_ASSIGN_OR_RETURN(const auto grpc, GrpcFrontEnd::Start(&service, flags.host, flags.grpc_port));
   model->running().Launch();
   Engine& engine = model->running().engine();
-  if (const absl::Status lost = ServeUntilSignal(&signals, flags, model.get(), *http, grpc.get()); !lost.ok()) {
+  if (absl::Status lost = ServeUntilSignal(&signals, flags, model.get(), *http, grpc.get()); !lost.ok()) {
     engine.Stop();
     http->AwaitAnswered(Deadline::After(kLastWords));
     return lost;

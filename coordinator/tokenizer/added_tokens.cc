@@ -9,24 +9,25 @@ namespace {
 
 // The place of the character that ends at `at`, which is not 0.
 size_t Before(std::string_view text, size_t at) {
-  do --at;
-  while (at > 0 && (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80);
+  do {
+    --at;
+  } while (at > 0 && (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80);
   return at;
 }
 uint16_t ClassAt(std::string_view text, size_t at) { return CharClasses::Get().Of(DecodeUtf8(text.data() + at).value); }
 
 bool IsSingleWord(std::string_view text, size_t begin, size_t end) {
-  return (begin == 0 || !(ClassAt(text, Before(text, begin)) & kWord)) &&
-         (end == text.size() || !(ClassAt(text, end) & kWord));
+  return (begin == 0 || (ClassAt(text, Before(text, begin)) & kWord) == 0) &&
+         (end == text.size() || (ClassAt(text, end) & kWord) == 0);
 }
 
 size_t SpacesBegin(std::string_view text, size_t end) {
-  while (end > 0 && (ClassAt(text, Before(text, end)) & kSpace)) end = Before(text, end);
+  while (end > 0 && (ClassAt(text, Before(text, end)) & kSpace) != 0) end = Before(text, end);
   return end;
 }
 
 size_t SpacesEnd(std::string_view text, size_t begin) {
-  while (begin < text.size() && (ClassAt(text, begin) & kSpace)) begin += DecodeUtf8(text.data() + begin).bytes;
+  while (begin < text.size() && (ClassAt(text, begin) & kSpace) != 0) begin += DecodeUtf8(text.data() + begin).bytes;
   return begin;
 }
 

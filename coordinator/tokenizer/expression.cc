@@ -145,8 +145,8 @@ class Translator {
     const bool braces = source_.substr(at_ + 2, 1) == "{";
     const size_t begin = at_ + (braces ? 3 : 2);
     size_t end = begin;
-    while (end < source_.size() && std::isxdigit(static_cast<uint8_t>(source_[end])) && (braces || end < begin + 2))
-      ++end;
+    const size_t most = braces ? source_.size() : std::min(source_.size(), begin + 2);
+    while (end < most && std::isxdigit(static_cast<uint8_t>(source_[end])) != 0) ++end;
     const std::string digits(source_.substr(begin, end - begin));
     if (digits.empty() || digits.size() > 6 || (braces && source_.substr(end, 1) != "}")) return Refuse("this \\x");
     if (!braces && std::stoul(digits, nullptr, 16) > 0x7f) return Refuse("a \\x that is a byte");

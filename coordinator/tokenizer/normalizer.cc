@@ -97,13 +97,13 @@ void Normalizer::AddStrip(bool left, bool right) {
     const CharClasses& classes = CharClasses::Get();
     while (left && !text.empty()) {
       const CodePoint c = DecodeUtf8(text.data());
-      if (!(classes.Of(c.value) & kSpace)) break;
+      if ((classes.Of(c.value) & kSpace) == 0) break;
       text.remove_prefix(c.bytes);
     }
     while (right && !text.empty()) {
       size_t last = text.size() - 1;
       while (last > 0 && (static_cast<uint8_t>(text[last]) & 0xc0) == 0x80) --last;
-      if (!(classes.Of(DecodeUtf8(text.data() + last).value) & kSpace)) break;
+      if ((classes.Of(DecodeUtf8(text.data() + last).value) & kSpace) == 0) break;
       text.remove_suffix(text.size() - last);
     }
     return text;

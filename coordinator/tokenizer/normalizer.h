@@ -19,7 +19,7 @@ class Normalizer {
  public:
   absl::Status AddForm(const std::string& name);  // NFC, NFD, NFKC or NFKD
   void AddReplace(Matcher matcher, std::string content);
-  void AddPrepend(std::string text);  // not to an empty text
+  void AddPrepend(std::string prefix);  // not to an empty text
   void AddLowercase();
   void AddStrip(bool left, bool right);  // White_Space
   void AddStripAccents();                // removes marks

@@ -112,8 +112,9 @@ struct DeepSeekWord {
     if (const At end = Match(t, at)) return end;
     // Characters that nothing matches are one piece up to the next match.
     Unit u = t.Look(at);
-    do at += u.bytes;
-    while ((u = t.Look(at)).bytes > 0 && Match(t, at) == nullptr);
+    do {
+      at += u.bytes;
+    } while ((u = t.Look(at)).bytes > 0 && Match(t, at) == nullptr);
     return at;
   }
 

@@ -102,7 +102,7 @@ struct MXFP4 {
   static constexpr int kGroup = 32, kBytes = 17;
   static void Decode(const uint8_t* block, float* out) {
     const uint32_t e = block[0];
-    const float d = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+    const auto d = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
     for (int i = 0; i < 16; ++i) {
       out[i] = d * static_cast<float>(kE2m1Doubled[block[1 + i] & 15]);
       out[16 + i] = d * static_cast<float>(kE2m1Doubled[block[1 + i] >> 4]);

@@ -53,7 +53,7 @@ void DecodeBlocks(const Matrix& w, int64_t row, int64_t begin, int64_t count, fl
 // float8 e4m3 without infinities: 1 sign, 4 exponent (bias 7), 3 mantissa bits; only all ones is not a number.
 HWY_INLINE float E4m3(uint8_t bits) {
   const uint32_t magnitude = bits & 127;
-  const float normal = std::bit_cast<float>((magnitude << 20) + (120u << 23));
+  const auto normal = std::bit_cast<float>((magnitude << 20) + (120u << 23));
   const float small = static_cast<float>(static_cast<int>(magnitude)) * 0x1p-9f;
   const float size = magnitude < 8 ? small : normal;
   const uint32_t nan = magnitude == 127 ? 0x7fc00000u : 0;

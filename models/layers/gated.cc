@@ -43,8 +43,9 @@ void RunGated(ThreadPool* pool, Activation activation, std::span<const GatedPart
         product(*part.gate, gate);
         product(*part.up, up);
         multiply(gate, up, in.rows * kGroup, gate);
-        for (int64_t r = 0; r < in.rows; ++r)
+        for (int64_t r = 0; r < in.rows; ++r) {
           kernels::QuantizeGroupOfRow(gate + r * kGroup, part.inner, row + r, group);
+        }
       }
     }
   });

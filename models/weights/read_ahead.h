@@ -43,7 +43,7 @@ class ReadAhead {
 
   // Memory that is no file's, or in the page cache already, costs the call alone.
   static void Ask(const std::byte* from, int64_t bytes) {
-    const int64_t before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from) % kPage);
+    const auto before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from) % kPage);
     madvise(const_cast<std::byte*>(from) - before, before + bytes, MADV_WILLNEED);
   }
 

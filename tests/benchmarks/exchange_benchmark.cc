@@ -48,8 +48,9 @@ void CountBytes(benchmark::State& state, int64_t bytes) {
 struct EvenRows {
   explicit EvenRows(int64_t rows) : counts(world->size(), rows * kHidden), displacements(world->size(), 0) {
     counts[world->rank()] = 0;
-    for (size_t i = 1; i < counts.size(); ++i)
+    for (size_t i = 1; i < counts.size(); ++i) {
       displacements[i] = displacements[i - 1] + static_cast<int>(counts[i - 1]);
+    }
     send.assign(rows * kHidden * (world->size() - 1), 1.0f);
     recv.assign(send.size(), 0.0f);
   }

@@ -123,8 +123,9 @@ TEST_F(Malformed, EndsInOneSentenceThatNamesIt) {
 std::string Ranks(const std::string& patch) {
   std::string ranks = "! 0";
   const std::string alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  for (int byte = 0; byte < 256; ++byte)
+  for (int byte = 0; byte < 256; ++byte) {
     ranks += std::string(" ") + alphabet[byte >> 2] + alphabet[byte << 4 & 63] + "==";
+  }
   json file = {{"pat_str", "a+|[^a]"}, {"special_tokens", {{"<s>", 300}}}, {"bpe_ranks", ranks + "\n! 256 YWI="}};
   file.merge_patch(json::parse(patch));
   return file.dump();

@@ -146,8 +146,9 @@ TEST(Bpe, CutsAndCachesChangeNothing) {
     BpeParts parts;
     parts.units = BpeUnits::kCharacters;
     std::vector<std::string> tokens = {"a", "b", "c", "d", "é", "日", "▁"};
-    for (size_t i = 0; i < tokens.size(); ++i)
+    for (size_t i = 0; i < tokens.size(); ++i) {
       ASSERT_TRUE(parts.vocabulary.Add(static_cast<int64_t>(i), tokens[i]).ok());
+    }
     std::map<std::pair<int32_t, int32_t>, Merge> merges;
     for (int i = 0; i < 12; ++i) {
       const auto left = static_cast<int32_t>(random() % tokens.size()),
@@ -239,8 +240,9 @@ TEST(Bpe, RefusesMergesOutsideOfTheVocabulary) {
 
 TEST(Vocabulary, FindsWhatWasAdded) {
   Vocabulary words;
-  for (int64_t id = 0; id < 5000; ++id)
+  for (int64_t id = 0; id < 5000; ++id) {
     ASSERT_TRUE(words.Add(3 * id, std::string(id % 7, 'x') + std::to_string(id)).ok());
+  }
   for (int64_t id = 0; id < 5000; ++id) {
     ASSERT_EQ(words.Find(std::string(id % 7, 'x') + std::to_string(id)), 3 * id);
     ASSERT_EQ(words.Token(static_cast<int32_t>(3 * id)), std::string(id % 7, 'x') + std::to_string(id));

@@ -222,8 +222,9 @@ TEST(ToolForms, TemplatesNameTheirForm) {
   const std::filesystem::path root(ATOLL_SOURCE_DIR);
   EXPECT_THAT(names(read(root / "coordinator/chat_template/builtin/llama4.jinja")), ElementsAre("pythonic"));
   const std::filesystem::path published = root / "../shared/chat_templates";
-  if (!std::filesystem::is_directory(published))
+  if (!std::filesystem::is_directory(published)) {
     GTEST_SKIP() << "SKIPPED: ../shared is not beside the repository; published templates were NOT checked";
+  }
   const std::pair<const char*, std::vector<std::string>> expected[] = {
       {"deepseek_v3.1.jinja", {"deepseek"}},
       {"deepseek_v3.npm.jinja", {"deepseek"}},

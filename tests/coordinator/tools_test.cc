@@ -112,8 +112,9 @@ Json Accumulated(const std::vector<Json>& parts) {
     EXPECT_EQ(part["index"], 0);
     const Json& delta = part["delta"];
     roles += delta.contains("role") ? 1 : 0;
-    if (delta.contains("content"))
+    if (delta.contains("content")) {
       message["content"] = message["content"].get<std::string>() + delta["content"].get<std::string>();
+    }
     if (!delta.contains("tool_calls")) continue;
     for (const Json& entry : delta["tool_calls"]) {
       const auto index = entry["index"].get<size_t>();

@@ -97,8 +97,9 @@ TEST(KeptWeights, SlicesEqualTheWhole) {
             parallel::ExpertPlacement::Contiguous(static_cast<int>(spec->moe->experts), topology.world);
         for (int rank = 0; rank < topology.world; ++rank) {
           for (const Parameter& p : Parameters(*spec)) {
-            if (dummy ? !IsPacked(p.format) : p.shape.size() == 1 || p.format == spec->formats.Of(p.name, p.kind))
+            if (dummy ? !IsPacked(p.format) : p.shape.size() == 1 || p.format == spec->formats.Of(p.name, p.kind)) {
               continue;
+            }
             const auto slice = SliceOf(p, *spec, topology, rank, placement);
             if (!slice || slice->elements() == 0) continue;
             std::vector<float>& whole = wholes[p.name];

@@ -299,7 +299,7 @@ TEST_P(KernelsTest, WidenRow) {
     const int exponent = all[i].bits >> 10 & 31, mantissa = all[i].bits & 1023;
     double value = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
     if (exponent == 31) value = mantissa == 0 ? kInfinity : kNaN;
-    const float want = static_cast<float>(all[i].bits & 0x8000 ? -value : value);
+    const auto want = static_cast<float>(all[i].bits & 0x8000 ? -value : value);
     ASSERT_EQ(Bits(wide[i]), Bits(want)) << i;
     ASSERT_EQ(Bits(ToFloat(all[i])), Bits(want)) << i;
   }

@@ -195,7 +195,7 @@ TEST(ExchangeTest, RowsAndPairsEqualTheRouting) {
           const auto first = uses[row].begin() + to * experts;
           const auto here = std::count(first, first + experts, true);
           pairs += here;
-          rows += here > 0;
+          if (here > 0) ++rows;
         }
         EXPECT_EQ(world.model(source).last_exchange().rows_to[to], rows) << source << " to " << to;
         EXPECT_EQ(world.model(source).last_exchange().pairs_to[to], pairs) << source << " to " << to;

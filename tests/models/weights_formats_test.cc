@@ -63,8 +63,9 @@ struct Int4 {
   Int4() {
     const std::vector<uint32_t> words = Random(kRows * kCols / 8, 0);
     std::vector<BF16> scales;
-    for (const uint32_t v : Random(kRows * kCols / 32, 1000))
+    for (const uint32_t v : Random(kRows * kCols / 32, 1000)) {
       scales.push_back(ToBF16(1e-4f * static_cast<float>(v + 1)));
+    }
     tensors.Add(Name() + "_packed", DType::kI32, {kRows, kCols / 8}, words);
     tensors.Add(Name() + "_scale", DType::kBF16, {kRows, kCols / 32}, scales);
     tensors.Add(Name() + "_shape", DType::kI64, {2}, std::vector<int64_t>{kRows, kCols});

@@ -89,7 +89,7 @@ TEST(Operations, EvenFormsCutTheBufferInEqualParts) {
     }
     Finish(comm.StartAllToAll(ConstBuffer::Of(std::span<const int64_t>(send)), Buffer::Of(std::span(recv)), {"test"}));
     EXPECT_EQ(recv, expected);
-    const int8_t mine = static_cast<int8_t>(comm.rank() + 5);
+    const auto mine = static_cast<int8_t>(comm.rank() + 5);
     std::vector<int8_t> all(comm.size());
     Finish(comm.StartAllGather(ConstBuffer(&mine, 1, DType::kI8), Buffer::Of(std::span(all)), {"test"}));
     for (int peer = 0; peer < comm.size(); ++peer) EXPECT_EQ(all[peer], peer + 5);

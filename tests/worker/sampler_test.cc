@@ -78,7 +78,9 @@ TEST(Sampler, TheSameKeyDrawsTheSameNumber) {
   const std::vector<float> logits(1000, 0.0f);
   EXPECT_EQ(Sample(logits, Params(1, 7), 5), Sample(logits, Params(1, 7), 5));
   int same = 0;
-  for (int i = 0; i < 100; ++i) same += Sample(logits, Params(1, 7), i) == Sample(logits, Params(1, 8), i);
+  for (int i = 0; i < 100; ++i) {
+    if (Sample(logits, Params(1, 7), i) == Sample(logits, Params(1, 8), i)) ++same;
+  }
   EXPECT_LT(same, 5);
   EXPECT_NE(KeyedRandom(1, 0, 0), KeyedRandom(0, 1, 0));
   EXPECT_NE(KeyedRandom(0, 1, 0), KeyedRandom(0, 0, 1));

@@ -30,8 +30,8 @@ std::string Unescaped(const std::string& text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
     const bool escape = text[i] == '%' && i + 2 < text.size() &&
-                        std::isxdigit(static_cast<unsigned char>(text[i + 1])) &&
-                        std::isxdigit(static_cast<unsigned char>(text[i + 2]));
+                        std::isxdigit(static_cast<unsigned char>(text[i + 1])) != 0 &&
+                        std::isxdigit(static_cast<unsigned char>(text[i + 2])) != 0;
     plain += escape ? static_cast<char>(std::stoi(text.substr(i + 1, 2), nullptr, 16)) : text[i];
     if (escape) i += 2;
   }
@@ -181,6 +181,7 @@ bool Connection::Generate(const std::string& body, bool chat) {
     more_headers_ += fmt::format("x-atoll-ignored: {}\r\n", names);
   }
   std::vector<Choice> choices;
+  choices.reserve(parsed->choices);
   for (int i = 0; i < parsed->choices; ++i) choices.emplace_back(i, *parsed, *service_);
   return parsed->stream ? Stream(answers->get(), head, *parsed, choices) : Whole(answers->get(), head, choices);
 }

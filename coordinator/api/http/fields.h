@@ -19,7 +19,7 @@ namespace atl::coordinator {
 inline std::string HeaderSafe(const std::string& name) {
   std::string safe = name.substr(0, 64);
   for (char& c : safe) {
-    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '_' && c != '-' && c != '.') c = '?';
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_' && c != '-' && c != '.') c = '?';
   }
   return safe;
 }

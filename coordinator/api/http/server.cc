@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <list>
 #include <mutex>
@@ -120,10 +121,8 @@ class Server : public HttpServer {
   }
   bool Answering() {
     std::lock_guard lock(mutex_);
-    for (const Open& open : open_) {
-      if (!open.done && open.connection.waiting_since() == 0) return true;
-    }
-    return false;
+    return std::ranges::any_of(open_,
+                               [](const Open& open) { return !open.done && open.connection.waiting_since() == 0; });
   }
 
   const Service* const service_;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kMaxDepth = 32;
 
-bool IsWord(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
+bool IsWord(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
 
 // Python's literals as JSON.
 class Python {
@@ -136,7 +136,7 @@ class Python {
       uint32_t code = 0;
       for (int digits = c == 'u' ? 4 : 2; digits > 0; --digits) {
         const char digit = scan_.Next();
-        if (scan_.ok() && !std::isxdigit(static_cast<unsigned char>(digit))) scan_.Fail();
+        if (scan_.ok() && std::isxdigit(static_cast<unsigned char>(digit)) == 0) scan_.Fail();
         if (!scan_.ok()) return;
         code = code * 16 + static_cast<uint32_t>(digit <= '9' ? digit - '0' : (digit | 32) - 'a' + 10);
         scan_.Skip(1);

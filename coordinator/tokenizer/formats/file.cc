@@ -33,8 +33,9 @@ absl::StatusOr<std::string> Inflate(const std::string& gzipped) {
   }
   inflateEnd(&stream);
   if (text.size() > kMaxBytes) return InvalidArgument("its gzip holds over {} bytes", kMaxBytes);
-  if (result != Z_STREAM_END)
+  if (result != Z_STREAM_END) {
     return InvalidArgument("its gzip is broken or cut off after {} bytes of text", text.size());
+  }
   return text;
 }
 

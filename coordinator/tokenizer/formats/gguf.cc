@@ -163,8 +163,9 @@ class GgufReader {
       bpe_.unknown = static_cast<int32_t>(*m_.unknown_id);
     }
     const bool bytes_missing = std::count(bpe_.byte_tokens.begin(), bpe_.byte_tokens.end(), -1) > 0;
-    if (bytes_missing && bpe_.unknown < 0)
+    if (bytes_missing && bpe_.unknown < 0) {
       return InvalidArgument("there are neither all byte tokens nor an unknown one");
+    }
     if (m_.add_space_prefix.value_or(true)) {
       parts_.normalizer.AddPrepend(kSpaceMark);
       parts_.decode.strip = {.text = " ", .left = 1};

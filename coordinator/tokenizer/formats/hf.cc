@@ -67,12 +67,15 @@ class HfReader {
     const std::string type = model.is_object() && !model.contains("type") ? "BPE" : TypeOf(model);
     if (type != "BPE") return Unimplemented("model type \"{}\" is not supported; BPE is", type);
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      // NOLINTNEXTLINE(readability-container-size-empty): a JSON text of no characters is not empty()
       if (!IsNull(model, key) && model.at(key) != "") return Unimplemented("a model with {} is not supported", key);
     }
-    if (!IsNull(model, "dropout") && model.at("dropout") != 0)
+    if (!IsNull(model, "dropout") && model.at("dropout") != 0) {
       return Unimplemented("a model with dropout is not supported");
-    if (!model.contains("vocab") || !model.at("vocab").is_object())
+    }
+    if (!model.contains("vocab") || !model.at("vocab").is_object()) {
       return InvalidArgument("the model has no vocab object");
+    }
     if (!model.contains("merges") || !model.at("merges").is_array()) {
       return InvalidArgument("the model has no merges array");
     }

@@ -7,8 +7,11 @@ using nlohmann::json;
 
 class Reader : public nlohmann::json_sax<json> {
  public:
-  HfFile file;
-  absl::Status status;
+  static absl::StatusOr<HfFile> Read(const std::string& text) {
+    Reader reader;
+    if (!json::sax_parse(text, &reader)) return reader.status_;
+    return std::move(reader.file_);
+  }
 
   bool null() override { return Scalar(nullptr); }
   bool boolean(bool value) override { return Scalar(value); }
@@ -46,7 +49,7 @@ class Reader : public nlohmann::json_sax<json> {
     if (in_ != kPair) return Close();
     in_ = kMerges;
     if (pair_.size() != 2) return WrongPart(fmt::format("an array of {}", pair_.size()));
-    file.merges.emplace_back(std::move(pair_[0]), std::move(pair_[1]));
+    file_.merges.emplace_back(std::move(pair_[0]), std::move(pair_[1]));
     return true;
   }
   bool key(string_t& value) override {
@@ -59,7 +62,7 @@ class Reader : public nlohmann::json_sax<json> {
 
  private:
   bool Fail(absl::Status error) {
-    status = std::move(error);
+    status_ = std::move(error);
     return false;
   }
   bool WrongId(const std::string& what) {
@@ -67,10 +70,10 @@ class Reader : public nlohmann::json_sax<json> {
   }
   bool WrongPart(const std::string& what) {
     if (in_ == kVocab) return WrongId(what);
-    return Fail(InvalidArgument("merge {} is {}, neither \"a b\" nor [\"a\", \"b\"]", file.merges.size(), what));
+    return Fail(InvalidArgument("merge {} is {}, neither \"a b\" nor [\"a\", \"b\"]", file_.merges.size(), what));
   }
   bool Id(int64_t id) {
-    file.vocab.emplace_back(key_, id);
+    file_.vocab.emplace_back(key_, id);
     return true;
   }
   bool StringMerge(const std::string& value) {
@@ -78,7 +81,7 @@ class Reader : public nlohmann::json_sax<json> {
     if (space == std::string::npos || value.find(' ', space + 1) != std::string::npos) {
       return WrongPart("\"" + value + "\"");
     }
-    file.merges.emplace_back(value.substr(0, space), value.substr(space + 1));
+    file_.merges.emplace_back(value.substr(0, space), value.substr(space + 1));
     return true;
   }
   bool PairPart(std::string& value) {
@@ -94,8 +97,8 @@ class Reader : public nlohmann::json_sax<json> {
   // Adds a node to the container that is open; the tree's nodes do not move while a deeper one is open.
   json* Add(json value) {
     if (open_.empty()) {
-      file.tree = std::move(value);
-      return &file.tree;
+      file_.tree = std::move(value);
+      return &file_.tree;
     }
     json& parent = *open_.back().node;
     if (!parent.is_array()) return &(parent[key_] = std::move(value));
@@ -122,6 +125,8 @@ class Reader : public nlohmann::json_sax<json> {
     json* node;
     std::string key;  // it is under
   };
+  HfFile file_;
+  absl::Status status_;
   enum { kTree, kVocab, kMerges, kPair } in_ = kTree;
   std::vector<Container> open_;
   std::string key_;
@@ -130,10 +135,6 @@ class Reader : public nlohmann::json_sax<json> {
 
 }  // namespace
 
-absl::StatusOr<HfFile> ReadHfFile(const std::string& text) {
-  Reader reader;
-  if (!json::sax_parse(text, &reader)) return reader.status;
-  return std::move(reader.file);
-}
+absl::StatusOr<HfFile> ReadHfFile(const std::string& text) { return Reader::Read(text); }
 
 }  // namespace atl::coordinator

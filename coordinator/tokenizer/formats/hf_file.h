@@ -12,6 +12,7 @@
 
 namespace atl::coordinator {
 
+// NOLINTNEXTLINE(bugprone-exception-escape): a JSON null allocates nothing
 struct HfFile {
   nlohmann::json tree;                                      // model.vocab and model.merges are there, empty
   std::vector<std::pair<std::string, int64_t>> vocab;       // token, id

@@ -176,8 +176,9 @@ absl::Status ReadDecoderStep(const json& step, DecodeRules* rules, bool* fused) 
   }
   TokenStep one;
   if (type == "Replace") {
-    if (!step.at("pattern").contains("String"))
+    if (!step.at("pattern").contains("String")) {
       return Unimplemented("a Replace decoder without a String is not supported");
+    }
     one.from = step.at("pattern").at("String").get<std::string>();
     one.to = step.at("content").get<std::string>();
     if (one.from.empty()) return InvalidArgument("a Replace decoder's pattern is empty");

@@ -72,8 +72,9 @@ void AddKimiK2(RankedTokens* ranked) {
       {163839, "[PAD]"},
   };
   const auto base = static_cast<int64_t>(ranked->tokens.size());
-  for (int64_t id = base; id < base + 258; ++id)
+  for (int64_t id = base; id < base + 258; ++id) {
     ranked->special.push_back({fmt::format("<|reserved_token_{}|>", id), id});
+  }
   for (const auto& [id, name] : named) ranked->special[id - base].text = name;
 }
 

@@ -47,7 +47,7 @@ T At(const std::byte* from) {
 
 double Meant(float value) {
   char text[32];
-  const auto end = std::to_chars(text, text + sizeof(text), value).ptr;
+  const char* end = std::to_chars(text, text + sizeof(text), value).ptr;
   double meant = value;
   std::from_chars(text, end, meant);
   return meant;

@@ -38,11 +38,13 @@ struct GgufFile {
   absl::StatusOr<std::vector<float>> Floats(const std::string& key) const;
   absl::StatusOr<std::vector<int32_t>> Integers(const std::string& key) const;
 
+  // NOLINTBEGIN(misc-non-private-member-variables-in-classes): a record; only where its arrays lie is its own to know
   std::shared_ptr<const MappedFile> file;
   // Scalars by key, and short arrays of numbers. An f32 becomes the number that its shortest decimal form names: the
   // one that was meant (1e-6, not 9.99999997e-7).
   nlohmann::json values = nlohmann::json::object();
   std::map<std::string, GgufTensor> tensors;
+  // NOLINTEND(misc-non-private-member-variables-in-classes)
 
  private:
   struct Array {
