@@ -20,9 +20,9 @@
     vector g = start, h = start, i = start, j = start, k = start, l = start;                                      \
     for (int64_t round = 0; round < rounds; ++round) {                                                            \
       ATOLL_STEP(a, step)                                                                                         \
-      ATOLL_STEP(b, step) ATOLL_STEP(c, step) ATOLL_STEP(d, step) ATOLL_STEP(e, step) ATOLL_STEP(f, step)         \
-          ATOLL_STEP(g, step) ATOLL_STEP(h, step) ATOLL_STEP(i, step) ATOLL_STEP(j, step) ATOLL_STEP(k, step)     \
-              ATOLL_STEP(l, step)                                                                                 \
+      ATOLL_STEP(b, step)                                                                                         \
+      ATOLL_STEP(c, step) ATOLL_STEP(d, step) ATOLL_STEP(e, step) ATOLL_STEP(f, step) ATOLL_STEP(g, step)         \
+          ATOLL_STEP(h, step) ATOLL_STEP(i, step) ATOLL_STEP(j, step) ATOLL_STEP(k, step) ATOLL_STEP(l, step)     \
     }                                                                                                             \
     *result +=                                                                                                    \
         static_cast<uint64_t>(a[0] + b[0] + c[0] + d[0] + e[0] + f[0] + g[0] + h[0] + i[0] + j[0] + k[0] + l[0]); \
