@@ -8,21 +8,29 @@
 // As many sums as hide an instruction's latency; the empty asm keeps each of them in a register of its own. They are no
 // array: GCC fills one by memset and then stores every sum of every round, which halved these limits.
 #define ATOLL_STEP(name, step)    \
-  {                               \
+  do {                            \
     auto sum = name;              \
     sum = step;                   \
     asm volatile("" : "+v"(sum)); \
     name = sum;                   \
-  }
+  } while (false)
 #define ATOLL_MULTIPLY_ADD_LOOP(name, vector, operations, start, step)                                            \
   int64_t name(int64_t rounds, uint64_t* result) {                                                                \
     vector a = start, b = start, c = start, d = start, e = start, f = start;                                      \
     vector g = start, h = start, i = start, j = start, k = start, l = start;                                      \
     for (int64_t round = 0; round < rounds; ++round) {                                                            \
-      ATOLL_STEP(a, step)                                                                                         \
-      ATOLL_STEP(b, step)                                                                                         \
-      ATOLL_STEP(c, step) ATOLL_STEP(d, step) ATOLL_STEP(e, step) ATOLL_STEP(f, step) ATOLL_STEP(g, step)         \
-          ATOLL_STEP(h, step) ATOLL_STEP(i, step) ATOLL_STEP(j, step) ATOLL_STEP(k, step) ATOLL_STEP(l, step)     \
+      ATOLL_STEP(a, step);                                                                                        \
+      ATOLL_STEP(b, step);                                                                                        \
+      ATOLL_STEP(c, step);                                                                                        \
+      ATOLL_STEP(d, step);                                                                                        \
+      ATOLL_STEP(e, step);                                                                                        \
+      ATOLL_STEP(f, step);                                                                                        \
+      ATOLL_STEP(g, step);                                                                                        \
+      ATOLL_STEP(h, step);                                                                                        \
+      ATOLL_STEP(i, step);                                                                                        \
+      ATOLL_STEP(j, step);                                                                                        \
+      ATOLL_STEP(k, step);                                                                                        \
+      ATOLL_STEP(l, step);                                                                                        \
     }                                                                                                             \
     *result +=                                                                                                    \
         static_cast<uint64_t>(a[0] + b[0] + c[0] + d[0] + e[0] + f[0] + g[0] + h[0] + i[0] + j[0] + k[0] + l[0]); \
