@@ -33,42 +33,49 @@ void Penalize(std::span<const int32_t> prompt_ids, std::span<const int32_t> emit
   }
 }
 
-// Draws from the candidates order[0..] (best first) by temperature, after top-k, top-p and min-p.
-int32_t Draw(std::span<const float> logits, const v1::Sampling& params, int64_t position, std::vector<int32_t>* order) {
-  const auto better = [&](int32_t a, int32_t b) {
-    const float x = Ordered(logits[a]), y = Ordered(logits[b]);
-    return x > y || (x == y && a < b);
-  };
-  order->resize(logits.size());
-  std::iota(order->begin(), order->end(), 0);
-  const auto vocab = static_cast<int64_t>(logits.size());
-  const int64_t kept = params.top_k() > 0 ? std::min<int64_t>(params.top_k(), vocab) : vocab;
-  std::partial_sort(order->begin(), order->begin() + kept, order->end(), better);
-
-  // Weights relative to the best candidate; doubles, added best first, so that the sum has one order.
-  const double best = Ordered(logits[(*order)[0]]);
-  if (!std::isfinite(best)) return (*order)[0];
-  const auto weight = [&](int64_t i) {
-    return std::exp((static_cast<double>(Ordered(logits[(*order)[i]])) - best) / params.temperature());
-  };
-  double total = 0;
-  for (int64_t i = 0; i < kept; ++i) total += weight(i);
-  const double nucleus = params.top_p() > 0 && params.top_p() < 1 ? params.top_p() * total : INFINITY;
-  double sum = 0;
-  int64_t candidates = 0;
-  while (candidates < kept) {
-    const double w = weight(candidates);
-    if (candidates > 0 && (sum >= nucleus || w < params.min_p())) break;
-    sum += w;
-    ++candidates;
+// Draws by temperature, after top-k, top-p and min-p. The whole vocabulary is never sorted: what no cut can keep is
+// left out first.
+int32_t Draw(std::span<const float> logits, const v1::Sampling& params, int64_t position,
+             std::vector<Candidate>* candidates) {
+  const int32_t best = models::BestLogit(logits);
+  const double best_logit = Ordered(logits[best]);
+  if (!std::isfinite(best_logit)) return best;
+  // Weights relative to the best; doubles, added in one order.
+  candidates->clear();
+  for (size_t id = 0; id < logits.size(); ++id) {
+    const double logit = Ordered(logits[id]);
+    candidates->push_back({std::exp((logit - best_logit) / params.temperature()), static_cast<int32_t>(id)});
   }
+  const auto better = [](const Candidate& a, const Candidate& b) {
+    return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
+  };
+  const bool top_k = params.top_k() > 0 && params.top_k() < static_cast<int64_t>(logits.size());
+  if (top_k) {
+    std::partial_sort(candidates->begin(), candidates->begin() + params.top_k(), candidates->end(), better);
+    candidates->resize(params.top_k());
+  }
+  double total = 0;
+  for (const Candidate& c : *candidates) total += c.weight;
+  const bool top_p = params.top_p() > 0 && params.top_p() < 1;
+  const double nucleus = top_p ? params.top_p() * total : INFINITY;
+  if (top_p || params.min_p() > 0) {
+    // All lighter than this weigh less together than what top-p leaves out, so none of them is in the nucleus.
+    const double out = top_p ? (total - nucleus) / static_cast<double>(candidates->size()) : 0;
+    const double least = std::max<double>(out, params.min_p());
+    std::erase_if(*candidates, [&](const Candidate& c) { return c.weight < least; });
+    if (!top_k) std::sort(candidates->begin(), candidates->end(), better);
+  }
+  double sum = 0;
+  size_t kept = 0;
+  while (kept < candidates->size() && (kept == 0 || sum < nucleus)) sum += (*candidates)[kept++].weight;
+
   const uint64_t bits = KeyedRandom(params.seed(), params.choice(), static_cast<uint64_t>(position));
   double target = static_cast<double>(bits >> 11) * 0x1p-53 * sum;
-  for (int64_t i = 0; i < candidates; ++i) {
-    target -= weight(i);
-    if (target < 0) return (*order)[i];
+  for (size_t i = 0; i < kept; ++i) {
+    target -= (*candidates)[i].weight;
+    if (target < 0) return (*candidates)[i].id;
   }
-  return (*order)[candidates - 1];  // rounding left a little
+  return (*candidates)[kept - 1].id;  // rounding left a little
 }
 
 }  // namespace
@@ -114,8 +121,8 @@ Sampled SampleToken(std::span<const float> logits, std::span<const int32_t> prom
     candidates = scratch->logits;
   }
   Sampled sampled;
-  sampled.token =
-      params.temperature() > 0 ? Draw(candidates, params, position, &scratch->order) : models::BestLogit(candidates);
+  sampled.token = params.temperature() > 0 ? Draw(candidates, params, position, &scratch->candidates)
+                                           : models::BestLogit(candidates);
   sampled.logprob = LogProbability(logits, sampled.token);
   return sampled;
 }

@@ -21,9 +21,14 @@ struct Sampled {
 };
 
 // Reused between calls so that a step allocates nothing once it is warm.
+struct Candidate {
+  double weight = 0;  // exp((logit - best logit) / temperature)
+  int32_t id = 0;
+};
 struct SamplerScratch {
   std::vector<float> logits;
   std::vector<int32_t> order;
+  std::vector<Candidate> candidates;
 };
 
 // logits [vocab]; ids >= vocab_limit (padding rows of the embedding) are never chosen. `position`: the new token's.

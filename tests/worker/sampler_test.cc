@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
+#include <random>
+#include <set>
 
 namespace atl::worker {
 namespace {
@@ -57,6 +61,59 @@ TEST(Sampler, CutsRemoveTheTail) {
   params = Params(1);
   params.set_min_p(0.2f);  // at least a fifth of the best one's probability
   EXPECT_EQ(Shares(logits, params).size(), 3u);
+}
+
+// The definition: all sorted, then cut one after another.
+std::vector<int32_t> KeptBySorting(const std::vector<float>& logits, const v1::Sampling& params) {
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  if (params.top_k() > 0 && params.top_k() < static_cast<int64_t>(order.size())) order.resize(params.top_k());
+  const auto weight = [&](int32_t id) { return std::exp((logits[id] - logits[order[0]]) / params.temperature()); };
+  double total = 0, sum = 0;
+  for (const int32_t id : order) total += weight(id);
+  std::vector<int32_t> kept;
+  for (const int32_t id : order) {
+    const bool full = params.top_p() > 0 && params.top_p() < 1 && sum >= params.top_p() * total;
+    if (!kept.empty() && (full || weight(id) < params.min_p())) break;
+    sum += weight(id);
+    kept.push_back(id);
+  }
+  std::sort(kept.begin(), kept.end());
+  return kept;
+}
+
+TEST(Sampler, KeepsWhatSortingTheWholeVocabularyKeeps) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal(0, 3);
+  std::vector<float> logits(60);
+  for (float& logit : logits) logit = normal(random);
+  for (const float temperature : {0.7f, 1.5f}) {
+    for (const int top_k : {0, 1, 7, 60, 100}) {
+      for (const float top_p : {0.0f, 0.05f, 0.6f, 0.97f, 1.0f}) {
+        for (const float min_p : {0.0f, 0.02f, 0.3f, 1.0f}) {
+          v1::Sampling params = Params(temperature);
+          params.set_top_k(top_k);
+          params.set_top_p(top_p);
+          params.set_min_p(min_p);
+          const std::vector<int32_t> kept = KeptBySorting(logits, params);
+          std::set<int32_t> drawn;
+          for (int i = 0; i < 3000; ++i) drawn.insert(Sample(logits, params, i));
+          for (const int32_t id : drawn) {
+            EXPECT_TRUE(std::binary_search(kept.begin(), kept.end(), id))
+                << id << ": top_k " << top_k << ", top_p " << top_p << ", min_p " << min_p;
+          }
+          const int32_t best = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+          double total = 0;  // what is drawn once in some hundred times must have been drawn
+          for (const int32_t id : kept) total += std::exp((logits[id] - logits[best]) / temperature);
+          for (const int32_t id : kept) {
+            const double share = std::exp((logits[id] - logits[best]) / temperature) / total;
+            if (share > 0.01) EXPECT_TRUE(drawn.contains(id)) << id << ": " << share;
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST(Sampler, PenaltiesChangeTheChoice) {
