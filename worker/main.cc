@@ -1,4 +1,5 @@
 // atoll-worker: one rank under an MPI launcher, or --ranks N ranks as threads of this process.
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -97,6 +98,8 @@ int Main(int argc, char** argv) {
 }  // namespace atl::worker
 
 int main(int argc, char** argv) {
+  // Threads come and go; with an arena for each, memory goes on growing under a load that does not.
+  mallopt(M_ARENA_MAX, 2);
   try {
     return atl::worker::Main(argc, argv);
   } catch (const std::exception& error) {  // a library's: our own errors are statuses
