@@ -6,7 +6,7 @@ namespace atl::models {
 
 absl::StatusOr<nlohmann::json> ParseJsonObject(const std::string& text, const std::string& what) {
   bool deep = false;
-  const auto callback = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
+  const auto callback = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
     deep = deep || depth > kMaxJsonDepth;
     return !deep;
   };

@@ -50,16 +50,17 @@ absl::StatusOr<KeptFormats> KeptFormats::Named(const std::string& weights, const
 void Keep(const KeptFormats& kept, bool tied_embeddings, std::vector<Parameter>* parameters) {
   if (!kept.any()) return;
   int64_t unit = 1;  // of the axis that the next matrix in the list is cut along; those before it make its inputs
-  for (auto p = parameters->rbegin(); p != parameters->rend(); ++p) {
-    if (p->shape.size() > 1) {
-      const std::optional<WeightFormat> chosen = Chosen(kept, tied_embeddings, *p);
-      if (chosen && (!IsPacked(*chosen) || CanPack(*p))) p->format = *chosen;
+  for (size_t i = parameters->size(); i-- > 0;) {
+    Parameter& p = (*parameters)[i];
+    if (p.shape.size() > 1) {
+      const std::optional<WeightFormat> chosen = Chosen(kept, tied_embeddings, p);
+      if (chosen && (!IsPacked(*chosen) || CanPack(p))) p.format = *chosen;
     }
-    if (p->sharding == Sharding::kAxisColumns) {
-      if (IsPacked(p->format)) p->unit = std::lcm(p->unit, InfoOf(p->format).group);
-      unit = p->unit;
-    } else if (p->sharding == Sharding::kAxisRows) {
-      p->unit = unit;
+    if (p.sharding == Sharding::kAxisColumns) {
+      if (IsPacked(p.format)) p.unit = std::lcm(p.unit, InfoOf(p.format).group);
+      unit = p.unit;
+    } else if (p.sharding == Sharding::kAxisRows) {
+      p.unit = unit;
     }
   }
 }

@@ -126,7 +126,7 @@ class ConfigWriter {
     if (!refused_.empty()) {
       return Unimplemented("{}: {} with {} is not supported", gguf_.path(), gguf_.architecture(), refused_);
     }
-    const absl::StatusOr<ModelSpec> spec = ParseModelSpec(config_.dump(-1, ' ', true, json::error_handler_t::replace));
+    absl::StatusOr<ModelSpec> spec = ParseModelSpec(config_.dump(-1, ' ', true, json::error_handler_t::replace));
     if (!spec.ok()) return Annotate(spec.status(), gguf_.path() + ", its metadata as a config.json");
     return spec;
   }

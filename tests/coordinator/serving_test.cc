@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <thread>
+#include <utility>
 
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/generation.h"
@@ -81,8 +82,8 @@ TEST(Generation, NeverHalfACharacter) {
 // Ranks in a thread of their own, so that results come while the engine is at work.
 class ThreadRanks : public Executor {
  public:
-  ThreadRanks(const SchedulerOptions& options, int64_t hold_after)
-      : options_(options), hold_after_(hold_after), group_(FreshGroup()) {}
+  ThreadRanks(SchedulerOptions options, int64_t hold_after)
+      : options_(std::move(options)), hold_after_(hold_after), group_(FreshGroup()) {}
   ~ThreadRanks() override { Stop(); }
   void Start(ExecutorListener* listener) {
     listener_ = listener;

@@ -3,7 +3,6 @@
 // published ones.
 #include "coordinator/tokenizer/tokenizer.h"
 
-#include <chrono>
 #include <random>
 #include <thread>
 
@@ -134,16 +133,14 @@ TEST(Tokenizer, AnyBytesComeBack) {
   }
 }
 
-// Texts that have no place to be cut. Ten times the time this takes on a busy machine.
+// Texts that have no place to be cut. What takes time with the square of their length takes hours, and the test runs
+// out of its time; how fast it is, tests/benchmarks says.
 void CheckMegabytes(const Tokenizer& t) {
   std::mt19937 random(7);
   for (const std::string unit : {"a", "qu", " ", "<", "<｜", "日", "\xff", "\n", "thequickbrownfox", "random", "人"}) {
     std::string text;
     while (text.size() < 1'000'000) text += unit == "random" ? std::string(1, 'a' + random() % 26) : unit;
-    const auto begin = std::chrono::steady_clock::now();
     const auto ids = t.Encode(text, {});
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    EXPECT_LT(took.count(), 5) << unit;
     if (unit != "\xff") {
       EXPECT_EQ(t.Decode(ids, false), text) << unit;
     }

@@ -46,7 +46,7 @@ Parsed Parse(const std::string& form, const std::vector<std::string>& pieces) {
 
 // The text at once, in two pieces cut at every byte, and byte by byte.
 Parsed EveryCut(const std::string& form, const std::string& text) {
-  const Parsed whole = Parse(form, {text});
+  Parsed whole = Parse(form, {text});
   std::vector<std::string> bytes;
   for (size_t i = 0; i < text.size(); ++i) {
     EXPECT_EQ(Parse(form, {text.substr(0, i), text.substr(i)}), whole) << form << " cut at " << i << ": " << text;

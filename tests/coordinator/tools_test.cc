@@ -12,7 +12,6 @@
 namespace atl::coordinator {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr const char* kTools = R"([{"type":"function","function":{"name":"add"}}])";

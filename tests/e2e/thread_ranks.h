@@ -34,7 +34,9 @@ class ThreadRanks : public coordinator::Cluster, public coordinator::Executor {
   void Execute(std::vector<v1::StepPlan> plans) override {
     std::lock_guard lock(mutex_);
     for (v1::StepPlan& plan : plans) {
-      if (running_ && plan.epoch() == epoch_) ports_[plan.group()]->Push(std::move(plan));
+      if (!running_ || plan.epoch() != epoch_) continue;
+      const auto& port = ports_[plan.group()];
+      port->Push(std::move(plan));
     }
   }
   int control_port() const override { return 0; }

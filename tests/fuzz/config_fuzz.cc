@@ -3,7 +3,7 @@
 #include "models/spec/rank_memory.h"
 #include "tests/fuzz/read_slices.h"
 
-using namespace atl::models;
+using namespace atl::models;  // NOLINT(google-build-using-namespace): a program of one file
 
 namespace {
 

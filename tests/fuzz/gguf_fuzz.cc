@@ -6,7 +6,7 @@
 #include "tests/fuzz/input_file.h"
 #include "tests/fuzz/read_slices.h"
 
-using namespace atl::models;
+using namespace atl::models;  // NOLINT(google-build-using-namespace): a program of one file
 
 namespace {
 

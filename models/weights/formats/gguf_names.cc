@@ -4,6 +4,7 @@
 
 #include "models/weights/formats/gguf.h"
 #include "models/weights/formats/table.h"
+#include "parallel/base/shown.h"
 
 namespace atl::models {
 namespace {
