@@ -25,7 +25,7 @@ uint64_t ReadPart(const std::byte* data, int64_t bytes, int streams, bool prefet
   constexpr int64_t kLine = 64, kAhead = 2048;
   const int64_t run = bytes / streams / kLine * kLine;
   uint64_t sums[8] = {};
-  for (int64_t at = 0; at + kLine <= run; at += kLine) {
+  for (int64_t at = 0; at < run; at += kLine) {
     for (int s = 0; s < streams; ++s) {
       const std::byte* line = data + s * run + at;
       if (prefetch) __builtin_prefetch(line + kAhead);

@@ -198,7 +198,7 @@ void MatMulPackedTiles(const QuantizedRows& x, const PackedWeights& w, std::span
                               .y = y + (tile - begin) * kTileRows,
                               .y_stride = stride};
     if (panels) {
-      target.panel(call, static_cast<int>(std::min<int64_t>(kPanelTiles, end - tile)));
+      target.panel(call, static_cast<int>(std::min(kPanelTiles, end - tile)));
     } else {
       target.run(w.type, call);
     }

@@ -28,8 +28,9 @@
 
 namespace atl::models::kernels {
 
-inline constexpr int64_t kGroup = 32;     // inputs that share a scale
-inline constexpr int64_t kTileRows = 16;  // outputs of a tile
+inline constexpr int64_t kGroup = 32;      // inputs that share a scale
+inline constexpr int64_t kTileRows = 16;   // outputs of a tile
+inline constexpr int64_t kPanelTiles = 4;  // tiles that many rows are best multiplied with at once
 
 enum class PackedType : uint8_t { kInt4, kInt8 };
 

@@ -22,7 +22,6 @@ PackedTileFunction PackedTileAvx2();
 
 // INT4, tiles [0, tiles) of the call, at most kPanelTiles, one after another in memory as in y: the same sums, faster
 // for many rows.
-inline constexpr int kPanelTiles = 4;
 using PackedPanelFunction = void (*)(const PackedTileCall& call, int tiles);
 PackedPanelFunction PackedPanelAvx2();
 

@@ -53,7 +53,7 @@ void RunGated(ThreadPool* pool, Activation activation, std::span<const GatedPart
 
 void RunDown(ThreadPool* pool, std::span<const GatedPart> parts, Buffer y) {
   if (parts.empty()) return;
-  constexpr int64_t kTiles = 4, kOutputs = kTiles * kTileRows;  // of a piece
+  constexpr int64_t kTiles = kernels::kPanelTiles, kOutputs = kTiles * kTileRows;  // of a piece
   const int64_t outputs = parts[0].down->weight.rows, tiles = kernels::PackedTiles(outputs);
   const int64_t pieces = (tiles + kTiles - 1) / kTiles, all = pieces * static_cast<int64_t>(parts.size());
   ParallelPieces(pool, all, Grain(all, pool), [&](int64_t piece, int64_t last) {
