@@ -13,7 +13,6 @@
 namespace atl::models {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 

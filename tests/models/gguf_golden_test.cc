@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <random>
+#include <utility>
 
 #include "models/kernels/kernels.h"
 #include "models/weights/checkpoint.h"
@@ -242,8 +243,8 @@ class QuantisedLlama {
  public:
   static constexpr int64_t kHidden = 256, kVocab = 64, kHeads = 8, kKvHeads = 4, kHeadDim = 32, kMlp = 512;
 
-  QuantisedLlama(const std::string& type, uint32_t number)
-      : type_(type), number_(number), format_(*GgufFormat(number)), random_(number) {
+  QuantisedLlama(std::string type, uint32_t number)
+      : type_(std::move(type)), number_(number), format_(*GgufFormat(number)), random_(number) {
     for (GgufWriter* file : {&quantised, &decoded}) {
       file->Text("general.architecture", "llama");
       file->Number("llama.block_count", 2u);

@@ -42,9 +42,9 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
 
 class ShapesTest : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
-  const char* family() const { return std::get<0>(GetParam()); }
-  const char* profile() const { return std::get<1>(GetParam()); }
-  WorldOptions Options(parallel::Topology topology) const {
+  static const char* family() { return std::get<0>(GetParam()); }
+  static const char* profile() { return std::get<1>(GetParam()); }
+  static WorldOptions Options(parallel::Topology topology) {
     const std::string name = family();
     const size_t plus = name.find('+');
     const std::string weights = plus == std::string::npos ? "" : name.substr(plus + 1);
@@ -98,7 +98,7 @@ TEST_P(MixtureTest, AnyPlacementOfExperts) {
   std::mt19937 random(3);
   for (int round = 0; round < 3; ++round) {
     std::vector<std::vector<int>> ranks_of(one.spec().moe->experts);
-    for (size_t e = 0; e < ranks_of.size(); ++e) ranks_of[e] = {static_cast<int>(random() % 4)};
+    for (std::vector<int>& ranks : ranks_of) ranks = {static_cast<int>(random() % 4)};
     ranks_of[0] = {0, 3};  // a replica
     WorldOptions options = Options({4, 2});
     options.placement = *parallel::ExpertPlacement::FromTable(ranks_of, 4, 1);
@@ -114,7 +114,7 @@ TEST_P(ShapesTest, AnyBatchMates) {
   for (const parallel::Topology& topology : {parallel::Topology{1, 1}, {4, 2}}) {
     World world(Options(topology));
     std::mt19937 random(5);
-    const auto mates = [&](int group) {
+    const auto mates = [&](int /*group*/) {
       std::vector<Chunk> chunks;
       for (int i = static_cast<int>(random() % 4); i > 0; --i) {
         const auto rows = static_cast<int64_t>(random() % 40 + 1);

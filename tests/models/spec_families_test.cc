@@ -185,7 +185,7 @@ TEST(SpecFamilies, Gemma3MultimodalLeavesDefaultsOut) {
   EXPECT_EQ(spec.gqa->scale, 1.0 / 16);
   EXPECT_TRUE(spec.tied_embeddings);
   EXPECT_THAT(spec.eos_ids, ElementsAre(1, 106));
-  json text = config["text_config"];
+  const json& text = config["text_config"];
   EXPECT_THAT(Refusal(With(text, "attn_logit_softcapping", 50.0)), HasSubstr("attn_logit_softcapping"));
   EXPECT_THAT(Refusal(With(text, "hidden_activation", "silu")), HasSubstr("hidden_activation"));
   EXPECT_THAT(Refusal(With(text, "layer_types", json::array({"full_attention"}))), HasSubstr("list of 34"));

@@ -21,7 +21,7 @@ class WeightsFiles : public InDirectory {
     std::ofstream(directory_ / name, std::ios::binary) << bytes;
     return directory_ / name;
   }
-  std::string OpenError(const fs::path& path) {
+  static std::string OpenError(const fs::path& path) {
     const auto checkpoint = Checkpoint::Open(path.string());
     return checkpoint.ok() ? "ok" : ToString(checkpoint.status().message());
   }
@@ -50,7 +50,7 @@ TEST_F(WeightsFiles, WhatIsWrittenIsRead) {
     const TensorView* z = checkpoint->Find("z");
     ASSERT_NE(z, nullptr);
     EXPECT_EQ(z->shape, (std::vector<int64_t>{2, 3}));
-    EXPECT_EQ(std::memcmp(z->data, a.data(), 24), 0);
+    EXPECT_EQ(std::vector<std::byte>(z->data, z->data + 24), std::vector<std::byte>(bytes(a), bytes(a) + 24));
     EXPECT_EQ(std::memcmp(checkpoint->Find("a")->data, b.data(), 8), 0);
     EXPECT_EQ(checkpoint->Find("b"), nullptr);
   }
