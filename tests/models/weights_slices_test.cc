@@ -193,8 +193,10 @@ TEST(WeightsSlices, AMatrixKeepsItsType) {
 TEST(WeightsSlices, OfATransposedStack) {
   constexpr int64_t kStack = 4, kIn = 90, kAllRows = 80;
   std::vector<float> values;
-  for (int64_t i = 0; i < kStack * kIn * kAllRows; ++i) {
-    values.push_back(static_cast<float>(10000 * (i / (kIn * kAllRows)) + 100 * (i / kAllRows % kIn) + i % kAllRows));
+  for (int64_t slab = 0; slab < kStack; ++slab) {
+    for (int64_t c = 0; c < kIn; ++c) {
+      for (int64_t r = 0; r < kAllRows; ++r) values.push_back(static_cast<float>(10000 * slab + 100 * c + r));
+    }
   }
   const Parameter p = OfShape({70, kIn}, WeightFormat::kF32,
                               TensorPart{.tensor = "w",

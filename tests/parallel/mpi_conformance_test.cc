@@ -40,14 +40,12 @@ void OnRanks(int ranks, const std::function<void(Communicator&)>& body) {
 int MaxRanks() { return world->size(); }
 bool CanRebuild() { return false; }
 
-}  // namespace atl::parallel
+namespace {
 
-int main(int argc, char** argv) {
-  using namespace atl::parallel;
-  testing::InitGoogleTest(&argc, argv);
+int RunAllTests(int argc, char** argv) {
   auto joined = MpiWorld(&argc, &argv, /*epoch=*/1, kMessageBytes);
   if (!joined.ok()) {
-    std::fprintf(stderr, "%s\n", atl::ToString(joined.status().message()).c_str());
+    std::fprintf(stderr, "%s\n", ToString(joined.status().message()).c_str());
     return 1;
   }
   world = joined->get();
@@ -61,4 +59,12 @@ int main(int argc, char** argv) {
   if (failed != 0) _exit(1);  // mpirun ends the others and returns it
   MpiFinish();
   return 0;
+}
+
+}  // namespace
+}  // namespace atl::parallel
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  return atl::parallel::RunAllTests(argc, argv);
 }
