@@ -78,6 +78,9 @@ struct LoadOptions {
   JobShape shape;
   parallel::ExpertPlacement placement = parallel::ExpertPlacement::Contiguous(1, 1);
   int threads = 1;  // of this rank's kernels
+  // Where weights are kept in another format than stored, how far each matrix's values moved: the root of the mean
+  // square relative to the values' own, and the largest difference. Null: not asked for.
+  std::function<void(const std::string& name, WeightFormat format, double relative, float largest)> on_moved = {};
 };
 // Bytes read so far and in all. Called from the loading thread.
 using LoadProgress = std::function<void(int64_t done, int64_t total)>;

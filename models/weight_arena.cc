@@ -39,7 +39,10 @@ absl::StatusOr<WeightArena> WeightArena::Load(const LoadOptions& options, int ra
       ATOLL_ASSIGN_OR_RETURN(const StoredTensor stored, FindStored(checkpoint, p));
       const bool convert = stored.format != p.format && p.shape.size() > 1 && options.spec.kept.any() &&
                            (IsPacked(p.format) || p.format == WeightFormat::kBF16);
-      ATOLL_RETURN_IF_ERROR(convert ? ConvertSlice(p, stored, slice, at, pool) : ReadSlice(p, stored, slice, at));
+      Moved moved;
+      ATOLL_RETURN_IF_ERROR(convert ? ConvertSlice(p, stored, slice, at, pool, options.on_moved ? &moved : nullptr)
+                                    : ReadSlice(p, stored, slice, at));
+      if (convert && options.on_moved) options.on_moved(p.name, p.format, moved.Relative(), moved.largest);
     }
     arena.views_[p.name] = {kernels::PackedMatrix(at, p.format, slice.rows, slice.columns), p.shape.size() == 1};
     at += ArenaAligned(packing.bytes);

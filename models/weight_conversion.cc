@@ -5,6 +5,8 @@
 #include <mutex>
 
 #include "models/kernels/kernels.h"
+#include "models/kernels/packed_blocks.h"
+#include "models/kernels/packed_layout.h"
 #include "models/weights/dummy.h"
 #include "models/weights/slice_reader.h"
 #include "parallel/base/mix.h"
@@ -29,7 +31,24 @@ void RepackRow(const kernels::Matrix& from, int64_t row, const kernels::PackedWe
   }
 }
 
-void PackRow(const float* values, const kernels::PackedWeights& to, int64_t to_row) {
+// A row of GGUF's blocks, likewise.
+void RepackBlocks(const kernels::Matrix& from, int64_t row, const kernels::PackedWeights& to, int64_t to_row) {
+  const int64_t groups = kernels::LayoutOf(to.type).block_groups, bytes = InfoOf(from.format).group_bytes;
+  const std::byte* block = from.data + row * from.row_bytes;
+  for (int64_t first = -to.skip; first < kernels::PackedGroups(to.cols); first += groups, block += bytes) {
+    kernels::PackBlock(to, to_row, first, kernels::ReadBlock(to.type, block));
+  }
+}
+
+// Values from the first of their block on.
+void PackBlocksOf(const float* values, int64_t count, const kernels::PackedWeights& to, int64_t to_row) {
+  const int64_t groups = kernels::LayoutOf(to.type).block_groups, size = groups * kernels::kGroup;
+  for (int64_t first = -to.skip; count > 0; first += groups, values += size, count -= size) {
+    kernels::PackBlock(to, to_row, first, kernels::QuantizeBlock(to.type, values, std::min(size, count)));
+  }
+}
+
+void PackGroupsOf(const float* values, const kernels::PackedWeights& to, int64_t to_row) {
   float group[kernels::kGroup];
   int8_t q[kernels::kGroup];
   for (int64_t at = 0; at < to.cols; at += kernels::kGroup) {
@@ -40,28 +59,58 @@ void PackRow(const float* values, const kernels::PackedWeights& to, int64_t to_r
   }
 }
 
+// Rows [0, from.rows) of `from` against those from `to_row` on.
+Moved Compare(const kernels::Matrix& from, int64_t from_column, const kernels::Matrix& to, int64_t to_row) {
+  Moved moved;
+  std::vector<float> before(to.cols), after(to.cols);
+  for (int64_t row = 0; row < from.rows; ++row) {
+    kernels::DecodeRow(from, row, from_column, to.cols, before.data());
+    kernels::DecodeRow(to, to_row + row, 0, to.cols, after.data());
+    for (int64_t i = 0; i < to.cols; ++i) {
+      const float difference = std::fabs(before[i] - after[i]);
+      moved.squares += static_cast<double>(before[i]) * before[i];
+      moved.differences += static_cast<double>(difference) * difference;
+      moved.largest = std::max(moved.largest, difference);
+    }
+  }
+  return moved;
+}
+
+// The columns of whole groups of `format` that hold `columns`: a value may depend on all of its group.
+Range WholeGroups(WeightFormat format, Range columns, int64_t all_columns) {
+  const int64_t group = InfoOf(format).group;
+  const int64_t end = (columns.end + group - 1) / group * group;
+  return {columns.begin / group * group, std::min(end, all_columns)};
+}
+
+bool HasGroupScales(WeightFormat format) {
+  return format == WeightFormat::kPackedInt4 || format == WeightFormat::kPackedInt8;
+}
+
 }  // namespace
 
 absl::Status ConvertSlice(const Parameter& p, const StoredTensor& stored, const Slice& slice, std::byte* out,
-                          ThreadPool* pool) {
+                          ThreadPool* pool, Moved* moved) {
   ATOLL_CHECK(IsPacked(p.format) || p.format == WeightFormat::kBF16, "{} is not converted to {}", p.name,
               Name(p.format));
   const kernels::Matrix to = kernels::PackedMatrix(out, p.format, slice.rows, slice.columns);
   const bool repack = stored.format == WeightFormat::kInt4BF16 && p.format == WeightFormat::kPackedInt4;
+  const bool same_blocks = IsPacked(p.format) && BlocksOf(p.format) == stored.format;
+  const Range columns = WholeGroups(p.format, slice.columns, p.shape[1]);
   Parameter as_stored = p;
   as_stored.format = stored.format;
   std::mutex mutex;
   absl::Status first_error;
   ParallelFor(pool, (slice.rows.size() + kRows - 1) / kRows, [&](int64_t tile, int64_t last) {
-    const Slice most{{slice.rows.begin, slice.rows.begin + kRows}, slice.columns};
+    const Slice most{{slice.rows.begin, slice.rows.begin + kRows}, columns};
     // Where a tile begins among blocks of scales, it may touch one more of them.
     const int64_t room = PackingOf(stored.format, most.rows, most.columns).bytes +
                          2 * PackingOf(stored.format, {0, 1}, most.columns).bytes + 2 * kArenaAlignment;
     std::vector<std::byte> bytes(room);
-    std::vector<float> values(slice.columns.size());
+    std::vector<float> values(columns.size());
     for (; tile < last; ++tile) {
       const int64_t begin = slice.rows.begin + tile * kRows;
-      const Slice part{{begin, std::min(begin + kRows, slice.rows.end)}, slice.columns};
+      const Slice part{{begin, std::min(begin + kRows, slice.rows.end)}, columns};
       if (absl::Status read = ReadSlice(as_stored, stored, part, bytes.data()); !read.ok()) {
         std::lock_guard lock(mutex);
         if (first_error.ok()) first_error = std::move(read);
@@ -74,42 +123,89 @@ absl::Status ConvertSlice(const Parameter& p, const StoredTensor& stored, const 
           RepackRow(from, row, kernels::AsPacked(to), to_row);
           continue;
         }
+        if (same_blocks) {
+          RepackBlocks(from, row, kernels::AsPacked(to), to_row);
+          continue;
+        }
         kernels::WidenRow(from, row, values.data());
-        if (IsPacked(p.format)) {
-          PackRow(values.data(), kernels::AsPacked(to), to_row);
+        if (HasGroupScales(p.format)) {
+          PackGroupsOf(values.data(), kernels::AsPacked(to), to_row);
+        } else if (IsPacked(p.format)) {
+          PackBlocksOf(values.data(), from.cols, kernels::AsPacked(to), to_row);
         } else {
           kernels::Round(values.data(), from.cols, DType::kBF16, out + to_row * to.row_bytes);
         }
+      }
+      if (moved != nullptr) {
+        const Moved of = Compare(from, slice.columns.begin - columns.begin, to, tile * kRows);
+        std::lock_guard lock(mutex);
+        moved->squares += of.squares;
+        moved->differences += of.differences;
+        moved->largest = std::max(moved->largest, of.largest);
       }
     }
   });
   return first_error;
 }
 
+namespace {
+
+// Scales with which random stored values have the mean square `square`. INT4, INT8, Q4_0, Q8_0: odd values alone, which
+// lie around 0 (a mean would add up to something that all rows share): their mean square is 21 of -7, -5 ... 7, 5461 of
+// -127, -125 ... 127, 341 of Q6_K's -31, -29 ... 31. Q4_K takes 2 q - 15, of mean square 85.
+kernels::PackedBlock DummyScales(kernels::PackedType type, double square) {
+  const auto scale = [&](double of) { return ToF16(static_cast<float>(std::sqrt(square / of))).bits; };
+  kernels::PackedBlock block;
+  std::fill_n(block.scales, std::size(block.scales), static_cast<int8_t>(1));
+  switch (type) {
+    case kernels::PackedType::kQ4_K:
+      block.d = block.dmin = scale(85);
+      std::fill_n(block.scales, 8, static_cast<int8_t>(2));
+      std::fill_n(block.least, 8, static_cast<int8_t>(15));
+      return block;
+    case kernels::PackedType::kQ6_K:
+      block.d = scale(341);
+      return block;
+    default:
+      block.d = scale(kernels::IsNibbles(type) ? 21 : 5461);
+      return block;
+  }
+}
+
+}  // namespace
+
 void DummyPackedSlice(const Parameter& p, const Slice& slice, std::byte* out, ThreadPool* pool) {
   const kernels::PackedWeights to = kernels::AsPacked(kernels::PackedMatrix(out, p.format, slice.rows, slice.columns));
-  const bool int4 = to.type == kernels::PackedType::kInt4;
+  const kernels::PackedLayout layout = kernels::LayoutOf(to.type);
   const int64_t groups = kernels::PackedGroups(to.cols), all_groups = kernels::PackedGroups(p.shape[1]),
-                first = slice.columns.begin / kernels::kGroup, bytes = kernels::PackedGroupBytes(to.type);
+                first = slice.columns.begin / kernels::kGroup;
+  const int64_t tile_bytes = kernels::PackedTileBytes(to.type, to.cols, to.skip);
+  const int64_t lines = (layout.group_bytes - 2 * kRows) / 64;  // of weights
   const uint64_t seed = DummySeed(p.name);
-  // Odd values only, which lie around 0: a mean would add up to something that all rows share. Their mean square is
-  // 21 of -7, -5 ... 7, and 127 * 129 / 3 of -127, -125 ... 127.
-  const uint64_t odd = int4 ? 0x1111111111111111u : 0x0101010101010101u;
-  const double square = int4 ? 21 : 5461;
-  const BF16 scale = ToBF16(static_cast<float>(std::sqrt(1 / (square * static_cast<double>(p.shape[1])))));
+  const bool nibbles = kernels::IsNibbles(to.type);
+  const uint64_t odd = to.type == kernels::PackedType::kQ4_K ? 0 : nibbles ? 0x1111111111111111u : 0x0101010101010101u;
+  const double square = 1 / static_cast<double>(p.shape[1]);
+  const kernels::PackedBlock scales = DummyScales(to.type, square);
+  const BF16 group_scale = ToBF16(static_cast<float>(std::sqrt(square / (nibbles ? 21 : 5461))));
   ParallelFor(pool, kernels::PackedTiles(to.rows), [&](int64_t tile, int64_t last) {
     for (; tile < last; ++tile) {
+      const int64_t lanes = std::min(kRows, to.rows - tile * kRows);
+      for (int64_t block = -to.skip; block < groups && !HasGroupScales(p.format); block += layout.block_groups) {
+        for (int64_t lane = 0; lane < lanes; ++lane) kernels::PackBlock(to, tile * kRows + lane, block, scales);
+      }
       for (int64_t g = 0; g < groups; ++g) {
-        std::byte* group = out + (tile * groups + g) * bytes;
-        for (int64_t lane = 0; lane < std::min(kRows, to.rows - tile * kRows); ++lane) {
+        std::byte* group = kernels::GroupOf(to.type, out + tile * tile_bytes, to.skip + g);
+        for (int64_t lane = 0; lane < lanes; ++lane) {
           const int64_t row = slice.rows.begin + tile * kRows + lane;
+          if (HasGroupScales(p.format)) {
+            std::memcpy(group + layout.group_bytes - 2 * kRows + 2 * lane, &group_scale, 2);
+          }
           const uint64_t at = seed + static_cast<uint64_t>(row * all_groups + first + g) * 0x9e3779b97f4a7c15u;
-          for (int64_t j = 0; j < (int4 ? 4 : 8); j += 2) {  // four bytes of this output in each line of 64
-            const uint64_t bits = Mix(at + static_cast<uint64_t>(j)) | odd;
+          for (int64_t j = 0; j < lines; j += 2) {  // four bytes of this output in each line of 64
+            const uint64_t bits = Mix(at + static_cast<uint64_t>(j)) | (j < 4 || !nibbles ? odd : 0);
             std::memcpy(group + 64 * j + 4 * lane, &bits, 4);
             std::memcpy(group + 64 * (j + 1) + 4 * lane, reinterpret_cast<const char*>(&bits) + 4, 4);
           }
-          std::memcpy(group + bytes - 2 * kRows + 2 * lane, &scale, 2);
         }
       }
     }

@@ -7,16 +7,28 @@
 // bytes, zero before. The slice begins with a whole group of columns (the canonical blocks see to that).
 #pragma once
 
+#include <cmath>
+
 #include "models/spec/parameters.h"
 #include "models/weights/stored_tensor.h"
 #include "parallel/base/thread_pool.h"
 
 namespace atl::models {
 
+// Between the values of a slice as stored and as kept.
+struct Moved {
+  double squares = 0;      // sum over the stored values
+  double differences = 0;  // sum of squared differences
+  float largest = 0;       // difference
+  // The root of the mean squared difference over that of the values.
+  double Relative() const { return squares > 0 ? std::sqrt(differences / squares) : 0; }
+};
+
 // parameter.format: bf16 or packed, stored in any other. Weights of 4 bits with a bf16 scale for each 32 columns
 // (compressed-tensors) keep their values; everything else is decoded to f32 and rounded to the nearest value.
+// `moved`, if not null, learns how far the values moved.
 absl::Status ConvertSlice(const Parameter& parameter, const StoredTensor& stored, const Slice& slice, std::byte* out,
-                          ThreadPool* pool);
+                          ThreadPool* pool, Moved* moved = nullptr);
 
 // Packed elements, uniform with mean 0 and variance 1 / inputs, the same whatever the slice.
 void DummyPackedSlice(const Parameter& parameter, const Slice& slice, std::byte* out, ThreadPool* pool);

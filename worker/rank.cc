@@ -33,6 +33,11 @@ absl::StatusOr<models::LoadOptions> ToLoadOptions(const v1::Assignment& job, con
   load.path = options.model.empty() ? job.model_path() : options.model;
   load.dummy_weights = job.dummy_weights();
   load.threads = options.threads;
+  if (job.report_weight_errors()) {
+    load.on_moved = [](const std::string& name, models::WeightFormat format, double relative, float largest) {
+      Log()->info("{} as {}: off by {:.2f} % (rms), {:.3g} at most", name, Name(format), 100 * relative, largest);
+    };
+  }
   ATOLL_ASSIGN_OR_RETURN(load.spec,
                          load.dummy_weights ? models::ReadModelSpec(load.path) : models::ReadModel(load.path));
   if (!job.matformer().empty()) ATOLL_RETURN_IF_ERROR(models::SliceMatFormer(job.matformer(), &load.spec));

@@ -17,7 +17,8 @@ void AddModelFlag(CLI::App* command, std::string* model) {
 void AddWeightFlags(CLI::App* command, std::string* weights, std::string* head_weights) {
   command->add_option(
       "--weights", *weights,
-      "what the layers' products are kept in: stored (default), bf16, int8 or int4; converted while loading");
+      "what the layers' products are kept in: stored (default), bf16, int8, int4, q4_0, q8_0, q4_k or q6_k (converted "
+      "while loading), or native (GGUF's q4_0, q8_0, q4_k and q6_k multiplied as integers)");
   command->add_option("--head-weights", *head_weights, "the same for the head, which stays as stored otherwise");
 }
 
@@ -46,6 +47,8 @@ void AddClusterFlags(CLI::App* command, ClusterFlags* flags) {
       ->capture_default_str();
   command->add_flag("--dummy-weights", flags->dummy_weights, "weights made from config.json alone, for benchmarks");
   AddWeightFlags(command, &flags->weights, &flags->head_weights);
+  command->add_flag("--weight-errors", flags->weight_errors,
+                    "each rank writes how far the values of every matrix moved that --weights converts");
   command->add_option("--matformer", flags->matformer,
                       "a smaller Gemma 3n inside the checkpoint's: layers to skip, widths of the MLPs that stay; "
                       "\"skip=20-24 mlp=8192\" makes E2B of E4B");
@@ -74,6 +77,7 @@ absl::StatusOr<ClusterOptions> ToClusterOptions(const ClusterFlags& flags) {
   ATOLL_ASSIGN_OR_RETURN(options.spec.kept, models::KeptFormats::Named(flags.weights, flags.head_weights));
   options.weights = flags.weights;
   options.head_weights = flags.head_weights;
+  options.report_weight_errors = flags.weight_errors;
   ATOLL_ASSIGN_OR_RETURN(options.shape.numerics, models::NumericsNamed(flags.profile));
   options.shape.topology = {.world = flags.ranks, .tp = flags.tp};
   options.shape.kv_blocks = flags.kv_tokens / models::kKvBlockTokens;

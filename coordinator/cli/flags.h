@@ -24,6 +24,7 @@ struct ClusterFlags {
   bool dummy_weights = false;
   std::string matformer;
   std::string weights, head_weights;
+  bool weight_errors = false;
   std::string control_address = "127.0.0.1:0";
   int64_t kv_tokens = 8192;
   int64_t max_batch_tokens = 512;

@@ -256,6 +256,7 @@ void RankCluster::AssignAll() {
   job.set_matformer(options_.matformer);
   job.set_weights(options_.weights);
   job.set_head_weights(options_.head_weights);
+  job.set_report_weight_errors(options_.report_weight_errors);
   job.set_profile(options_.shape.numerics.name);
   job.set_kv_blocks(options_.shape.kv_blocks);
   job.set_max_batch_tokens(options_.shape.max_batch_tokens);

@@ -36,6 +36,7 @@ struct ClusterOptions {
   bool dummy_weights = false;
   std::string matformer;  // the slice of the checkpoint that spec already is (models/spec/matformer.h); empty: all
   std::string weights, head_weights;  // what spec.kept was made of (models/spec/kept_formats.h); empty: as stored
+  bool report_weight_errors = false;  // each rank writes how far the weights moved that it converts
   int64_t sample_vocab = 0;           // ids the tokenizer knows; 0: all of the model's
   parallel::ExpertPlacement placement = parallel::ExpertPlacement::Contiguous(1, 1);
   Transport transport = Transport::kMpi;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <bit>
 
 #include "models/kernels/kernels.h"
 #include "models/kernels/targets.h"
@@ -13,6 +12,7 @@
 #include "hwy/highway.h"
 #include "models/kernels/blocks-inl.h"
 #include "models/kernels/codebook_blocks-inl.h"
+#include "models/kernels/fp8-inl.h"
 #include "models/kernels/lanes-inl.h"
 // clang-format on
 
@@ -50,26 +50,21 @@ void DecodeBlocks(const Matrix& w, int64_t row, int64_t begin, int64_t count, fl
   }
 }
 
-// float8 e4m3 without infinities: 1 sign, 4 exponent (bias 7), 3 mantissa bits; only all ones is not a number.
-HWY_INLINE float E4m3(uint8_t bits) {
-  const uint32_t magnitude = bits & 127;
-  const auto normal = std::bit_cast<float>((magnitude << 20) + (120u << 23));
-  const float small = static_cast<float>(static_cast<int>(magnitude)) * 0x1p-9f;
-  const float size = magnitude < 8 ? small : normal;
-  const uint32_t nan = magnitude == 127 ? 0x7fc00000u : 0;
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(size) | nan | static_cast<uint32_t>(bits & 128) << 24);
-}
-
 void DecodeFp8(const Matrix& w, int64_t row, int64_t begin, int64_t count, float* out) {
-  constexpr int64_t kBlock = 128;
-  const auto* from = reinterpret_cast<const uint8_t*>(w.data) + row * w.row_bytes + begin;
-  const auto* scales =
-      reinterpret_cast<const float*>(w.scales.data + (w.scales.skip_rows + row) / kBlock * w.scales.row_bytes);
+  const Fp8Row of = Fp8RowOf(w, row);
+  const uint8_t* from = of.values + begin;
   int64_t column = w.scales.skip_cols + begin;
   while (count > 0) {
-    const int64_t taken = std::min(count, kBlock - column % kBlock);
-    const float scale = scales[column / kBlock];
-    for (int64_t i = 0; i < taken; ++i) out[i] = E4m3(from[i]) * scale;
+    const int64_t taken = std::min(count, kFp8Block - column % kFp8Block);
+    const float scale = of.scales[column / kFp8Block];
+    const V factor = hn::Set(D(), scale * 256.0f);
+    int64_t i = 0;
+    for (; i + kLanes <= taken; i += kLanes) {
+      Lanes values = LoadFp8(from + i);
+      for (V& part : values.part) part = hn::Mul(part, factor);
+      Store(values, out + i);
+    }
+    for (; i < taken; ++i) out[i] = E4m3(from[i]) * scale;
     from += taken;
     out += taken;
     column += taken;
@@ -163,6 +158,10 @@ void DecodeRowImpl(const Matrix& w, int64_t row, int64_t begin, int64_t count, f
       return DecodeBlocks<IQ4_XS>(w, row, begin, count, out);
     case WeightFormat::kPackedInt4:
     case WeightFormat::kPackedInt8:
+    case WeightFormat::kPackedQ4_0:
+    case WeightFormat::kPackedQ8_0:
+    case WeightFormat::kPackedQ4_K:
+    case WeightFormat::kPackedQ6_K:
       return DecodePacked(AsPacked(w), row, begin, count, out);
   }
 }
@@ -198,10 +197,10 @@ Matrix PackedMatrix(const std::byte* data, WeightFormat format, Range rows, Rang
 }
 
 PackedWeights AsPacked(const Matrix& matrix) {
-  ATOLL_CHECK(IsPacked(matrix.format) && matrix.skip_cols == 0, "{} of a slice that begins inside a group",
+  ATOLL_CHECK(IsPacked(matrix.format) && matrix.skip_cols % kGroup == 0, "{} of a slice that begins inside a group",
               Name(matrix.format));
-  const PackedType type = matrix.format == WeightFormat::kPackedInt4 ? PackedType::kInt4 : PackedType::kInt8;
-  return {const_cast<std::byte*>(matrix.data), type, matrix.rows, matrix.cols};  // NOLINT: only read from here on
+  auto* data = const_cast<std::byte*>(matrix.data);  // NOLINT: only read from here on
+  return {data, PackedTypeOf(matrix.format), matrix.rows, matrix.cols, matrix.skip_cols / kGroup};
 }
 
 Matrix Matrix::Rows(int64_t begin, int64_t count) const {

@@ -67,7 +67,11 @@ Matrix PlainMatrix(const T* data, int64_t rows, int64_t cols, int64_t stride) {
 
 // The slice [rows, columns] of a tensor, packed at `data` as PackingOf says.
 Matrix PackedMatrix(const std::byte* data, WeightFormat format, Range rows, Range columns);
-// A matrix of a packed format (IsPacked), for products of integers.
+// Of a packed format (IsPacked): its type, and a matrix for products of integers.
+constexpr PackedType PackedTypeOf(WeightFormat format) {
+  return static_cast<PackedType>(static_cast<int>(format) - static_cast<int>(WeightFormat::kPackedInt4));
+}
+static_assert(PackedTypeOf(WeightFormat::kPackedQ6_K) == PackedType::kQ6_K && kGroup == kPackedGroup);
 PackedWeights AsPacked(const Matrix& matrix);
 
 // out[i] = w[row, begin + i] in f32: the value that every product uses, whatever the format.

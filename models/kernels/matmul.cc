@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <vector>
 
+#include "models/kernels/fp8_rows.h"
 #include "models/kernels/kernels.h"
 #include "models/kernels/targets.h"
 #include "parallel/base/partition.h"
@@ -239,6 +241,20 @@ HWY_NOINLINE void DecodedColumns(const float* x, int64_t rows, const Matrix& w, 
   for (int64_t r = 0; r < rows; ++r) std::copy_n(sums + r * kDecoded, count, y + r * w.cols);
 }
 
+// Few rows, where the machine has a kernel for them and each block of K is of whole groups of lanes.
+bool Fp8Rows(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end, std::span<const int64_t> cuts,
+             float* y) {
+  constexpr int64_t kFewRows = 4;
+  static const Fp8RowsFunction run = Fp8RowsAvx2();
+  if (run == nullptr || rows > kFewRows || w.scales.skip_cols % kLanes != 0) return false;
+  if (!std::all_of(cuts.begin(), cuts.end(), [](int64_t cut) { return cut % kLanes == 0; })) return false;
+  thread_local std::vector<float> ordered;
+  ordered.resize(rows * w.cols);
+  InLaneOrder(x, rows * w.cols, ordered.data());
+  run(ordered.data(), rows, w, begin, end, cuts, y);
+  return true;
+}
+
 template <typename T>
 HWY_INLINE void Strips(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
                        std::span<const int64_t> cuts, float* y) {
@@ -263,6 +279,9 @@ void MatMulPart(const float* x, int64_t rows, const Matrix& w, int64_t begin, in
       return Strips<F16>(x, rows, w, begin, end, cuts, y);
     case WeightFormat::kBF16:
       return Strips<BF16>(x, rows, w, begin, end, cuts, y);
+    case WeightFormat::kFp8Block:
+      if (HWY_TARGET != HWY_SCALAR && Fp8Rows(x, rows, w, begin, end, cuts, y)) return;
+      [[fallthrough]];
     default:
       return Strips<Decoded>(x, rows, w, begin, end, cuts, y);
   }

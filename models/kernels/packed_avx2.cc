@@ -1,4 +1,5 @@
 // AVX2 with FMA: two products of bytes an instruction into 16 bits, 16 outputs in two registers.
+#include "models/kernels/packed_layout.h"
 #include "models/kernels/packed_tile.h"
 
 #if defined(__x86_64__)
@@ -7,7 +8,7 @@
 #include <cstring>
 
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 
 namespace atl::models::kernels {
 namespace {
@@ -18,80 +19,165 @@ inline __m256i Broadcast(const int8_t* quad) {
   return _mm256_set1_epi32(word);
 }
 
-inline __m256i Load(const std::byte* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
+inline __m256i LoadBytes(const std::byte* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
 
-// A group's weights for outputs 8 half .. 8 half + 7: vector j has inputs 4 j .. 4 j + 3 of each. INT4 as unsigned
-// bytes, INT8 with their signs.
+// Nibbles of a group for outputs 8 half .. 8 half + 7 as unsigned bytes: vector j has inputs 4 j .. 4 j + 3 of each.
+inline void LoadNibbles(const std::byte* group, int half, __m256i (&w)[8]) {
+  const __m256i low = _mm256_set1_epi8(15);
+  for (int j = 0; j < 4; ++j) {
+    const __m256i both = LoadBytes(group + 64 * j + 32 * half);
+    w[j] = _mm256_and_si256(both, low);
+    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+  }
+}
+
+// Products of 4 unsigned bits with a row's group, in pairs of 16 bits: no sum overflows, of 16 products of 15 x 127.
+inline __m256i NibbleSum(const __m256i (&w)[8], const int8_t* x) {
+  __m256i even = _mm256_maddubs_epi16(w[0], Broadcast(x)), odd = _mm256_maddubs_epi16(w[1], Broadcast(x + 4));
+  for (int j = 2; j < 8; j += 2) {
+    even = _mm256_add_epi16(even, _mm256_maddubs_epi16(w[j], Broadcast(x + 4 * j)));
+    odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(w[j + 1], Broadcast(x + 4 * j + 4)));
+  }
+  return _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1));
+}
+
+// Of signed bytes: magnitudes up to 128 times activations that take their signs, two products of 16 bits.
+inline __m256i SignedPairs(__m256i w, const int8_t* quad) {
+  return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(Broadcast(quad), w));
+}
+
+inline __m128i Load16(const std::byte* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); }
+inline __m128i Load8(const std::byte* at) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)); }
+inline __m256 Halves(const std::byte* at) { return _mm256_cvtph_ps(Load16(at)); }
+inline __m256 Bytes(const std::byte* at) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load8(at))); }
+
 template <PackedType type>
-inline void LoadWeights(const std::byte* group, int half, __m256i (&w)[8]) {
-  if constexpr (type == PackedType::kInt4) {
-    const __m256i low = _mm256_set1_epi8(15);
-    for (int j = 0; j < 4; ++j) {
-      const __m256i both = Load(group + 64 * j + 32 * half);
-      w[j] = _mm256_and_si256(both, low);
-      w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-    }
-  } else {
+inline __m256 Scales(const std::byte* at) {
+  if constexpr (type == PackedType::kQ4_0 || type == PackedType::kQ8_0) return Halves(at);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(Load16(at)), 16));
+}
+
+// A group's weights for 8 outputs in registers, and acc plus their product with a row's group (packed.h). x_sum is the
+// sum of the row's values.
+template <PackedType type>
+struct HalfGroup {  // INT4, Q4_0
+  __m256i w[8];
+  __m256 scale;
+  void Load(const std::byte* /*header*/, const std::byte* group, int half) {
+    LoadNibbles(group, half, w);
+    scale = Scales<type>(group + 256 + 16 * half);
+  }
+  __m256 Add(const int8_t* x, float x_scale, int32_t x_sum, __m256 acc) const {
+    const __m256i sum = _mm256_add_epi32(NibbleSum(w, x), _mm256_set1_epi32(-8 * x_sum));
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(x_scale)), acc);
+  }
+};
+
+template <PackedType type>
+struct HalfGroupOfBytes {  // INT8, Q8_0
+  __m256i w[8];
+  __m256 scale;
+  void Load(const std::byte* /*header*/, const std::byte* group, int half) {
     const __m256i offset = _mm256_set1_epi8(-128);
-    for (int j = 0; j < 8; ++j) w[j] = _mm256_xor_si256(Load(group + 64 * j + 32 * half), offset);
+    for (int j = 0; j < 8; ++j) w[j] = _mm256_xor_si256(LoadBytes(group + 64 * j + 32 * half), offset);
+    scale = Scales<type>(group + 512 + 16 * half);
   }
-}
-
-// Their products with a row's group. Sums of 16 bits do not overflow: INT4 adds at most 16 products of 15 x 127 a lane;
-// INT8 multiplies magnitudes up to 127 two at a time and widens at once.
-template <PackedType type>
-inline __m256i GroupSum(const __m256i (&w)[8], const int8_t* x, int32_t sum) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  if constexpr (type == PackedType::kInt4) {
-    __m256i even = _mm256_maddubs_epi16(w[0], Broadcast(x)), odd = _mm256_maddubs_epi16(w[1], Broadcast(x + 4));
-    for (int j = 2; j < 8; j += 2) {
-      even = _mm256_add_epi16(even, _mm256_maddubs_epi16(w[j], Broadcast(x + 4 * j)));
-      odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(w[j + 1], Broadcast(x + 4 * j + 4)));
-    }
-    return _mm256_add_epi32(_mm256_madd_epi16(_mm256_add_epi16(even, odd), ones), _mm256_set1_epi32(-8 * sum));
-  } else {
-    __m256i total = _mm256_setzero_si256();
+  __m256 Add(const int8_t* x, float x_scale, int32_t /*x_sum*/, __m256 acc) const {
+    __m256i sum = _mm256_setzero_si256();
     for (int j = 0; j < 8; ++j) {
-      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w[j]), _mm256_sign_epi8(Broadcast(x + 4 * j), w[j]));
-      total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, ones));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(SignedPairs(w[j], x + 4 * j), _mm256_set1_epi16(1)));
     }
-    return total;
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(x_scale)), acc);
   }
-}
+};
+template <>
+struct HalfGroup<PackedType::kInt8> : HalfGroupOfBytes<PackedType::kInt8> {};
+template <>
+struct HalfGroup<PackedType::kQ8_0> : HalfGroupOfBytes<PackedType::kQ8_0> {};
+
+template <>
+struct HalfGroup<PackedType::kQ4_K> {
+  __m256i w[8];
+  __m256 scale, least;  // d s, dmin m
+  void Load(const std::byte* header, const std::byte* group, int half) {
+    LoadNibbles(group, half, w);
+    scale = _mm256_mul_ps(Halves(header + 16 * half), Bytes(group + 256 + 8 * half));
+    least = _mm256_mul_ps(Halves(header + 32 + 16 * half), Bytes(group + 272 + 8 * half));
+  }
+  __m256 Add(const int8_t* x, float x_scale, int32_t x_sum, __m256 acc) const {
+    const __m256 sum = _mm256_mul_ps(_mm256_cvtepi32_ps(NibbleSum(w, x)), scale);
+    const __m256 part = _mm256_fnmadd_ps(least, _mm256_set1_ps(static_cast<float>(x_sum)), sum);
+    return _mm256_fmadd_ps(part, _mm256_set1_ps(x_scale), acc);
+  }
+};
+
+template <>
+struct HalfGroup<PackedType::kQ6_K> {
+  __m256i w[8];      // signed
+  __m256i scale[2];  // s of each 16 inputs, twice in 32 bits
+  __m256 d;
+  void Load(const std::byte* header, const std::byte* group, int half) {
+    const __m256i upper = _mm256_set1_epi8(0x30), zero = _mm256_set1_epi8(32);
+    LoadNibbles(group, half, w);
+    for (int l = 0; l < 2; ++l) {
+      const __m256i high = LoadBytes(group + 256 + 64 * l + 32 * half);
+      const auto join = [&](__m256i* to, __m256i bits) {
+        *to = _mm256_sub_epi8(_mm256_or_si256(*to, _mm256_and_si256(bits, upper)), zero);
+      };
+      join(&w[2 * l], _mm256_slli_epi16(high, 4));
+      join(&w[2 * l + 1], _mm256_slli_epi16(high, 2));
+      join(&w[2 * l + 4], high);
+      join(&w[2 * l + 5], _mm256_srli_epi16(high, 2));
+    }
+    for (int i = 0; i < 2; ++i) {
+      const __m256i s = _mm256_cvtepi8_epi32(Load8(group + 384 + 16 * i + 8 * half));
+      scale[i] = _mm256_blend_epi16(s, _mm256_slli_epi32(s, 16), 0xaa);
+    }
+    d = Halves(header + 16 * half);
+  }
+  __m256 Add(const int8_t* x, float x_scale, int32_t /*x_sum*/, __m256 acc) const {
+    __m256i sum[2];
+    for (int i = 0; i < 2; ++i) {  // 8 products of 32 x 127 fit 16 bits
+      const __m256i* of = w + 4 * i;
+      const int8_t* quads = x + 16 * i;
+      const __m256i first = _mm256_add_epi16(SignedPairs(of[0], quads), SignedPairs(of[1], quads + 4));
+      const __m256i second = _mm256_add_epi16(SignedPairs(of[2], quads + 8), SignedPairs(of[3], quads + 12));
+      sum[i] = _mm256_madd_epi16(_mm256_add_epi16(first, second), scale[i]);
+    }
+    const __m256 total = _mm256_cvtepi32_ps(_mm256_add_epi32(sum[0], sum[1]));
+    return _mm256_fmadd_ps(total, _mm256_mul_ps(d, _mm256_set1_ps(x_scale)), acc);
+  }
+};
 
 // Rows [row, row + kRows). Both halves of a group at once, so that memory is read in one stream: some rows cost hardly
 // more than one while they wait for it.
 template <PackedType type, int kRows>
 void Rows(const PackedTileCall& call, int64_t row) {
-  constexpr int64_t kBytes = PackedGroupBytes(type);
+  constexpr PackedLayout kLayout = LayoutOf(type);
   constexpr int64_t kAhead = 2048;  // the hardware's prefetcher stops at pages
   const int64_t groups = PackedGroups(call.x->depth);
   const int8_t* values = call.x->values + row * groups * kGroup;
   const float* scales = call.x->scales + row * groups;
   const int32_t* sums = call.x->sums + row * groups;
-  const std::byte* at = call.tile;
   const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
   __m256 waiting[2][kRows][3], acc[2][kRows];
   for (int block = 0; block < call.blocks; ++block) {
     for (int half = 0; half < 2; ++half) {
       for (__m256& a : acc[half]) a = _mm256_setzero_ps();
     }
-    for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g, at += kBytes) {
+    for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g) {
+      const std::byte *header = HeaderOf(type, call.tile, call.skip + g), *at = GroupOf(type, call.tile, call.skip + g);
       if (row == 0) {
-        for (int64_t line = 0; line < kBytes; line += 64) {
+        for (int64_t line = 0; line < kLayout.group_bytes; line += 64) {
           _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T0);
         }
       }
       for (int half = 0; half < 2; ++half) {
-        __m256i w[8];
-        LoadWeights<type>(at, half, w);
-        const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + kBytes - 32 + 16 * half));
-        const __m256 scale = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+        HalfGroup<type> weights;
+        weights.Load(header, at, half);
         for (int r = 0; r < kRows; ++r) {
           const int64_t i = r * groups + g;
-          const __m256i sum = GroupSum<type>(w, values + i * kGroup, sums[i]);
-          acc[half][r] =
-              _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(scales[i])), acc[half][r]);
+          acc[half][r] = weights.Add(values + i * kGroup, scales[i], sums[i], acc[half][r]);
         }
       }
     }
@@ -123,7 +209,20 @@ void Tile(const PackedTileCall& call) {
 }
 
 void Run(PackedType type, const PackedTileCall& call) {
-  type == PackedType::kInt4 ? Tile<PackedType::kInt4>(call) : Tile<PackedType::kInt8>(call);
+  switch (type) {
+    case PackedType::kInt4:
+      return Tile<PackedType::kInt4>(call);
+    case PackedType::kInt8:
+      return Tile<PackedType::kInt8>(call);
+    case PackedType::kQ4_0:
+      return Tile<PackedType::kQ4_0>(call);
+    case PackedType::kQ8_0:
+      return Tile<PackedType::kQ8_0>(call);
+    case PackedType::kQ4_K:
+      return Tile<PackedType::kQ4_K>(call);
+    case PackedType::kQ6_K:
+      return Tile<PackedType::kQ6_K>(call);
+  }
 }
 
 }  // namespace
@@ -164,9 +263,11 @@ void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum) {
   _mm256_storeu_si256(to, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
 }
 
-PackedTileFunction PackedTileAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? Run : nullptr;
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
+
+PackedTileFunction PackedTileAvx2() { return HasAvx2() ? Run : nullptr; }
 
 }  // namespace atl::models::kernels
 
@@ -176,6 +277,7 @@ PackedTileFunction PackedTileAvx2() {
 
 namespace atl::models::kernels {
 PackedTileFunction PackedTileAvx2() { return nullptr; }
+bool HasAvx2() { return false; }
 void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum) {
   QuantizePortable(x, values, scale, sum);
 }

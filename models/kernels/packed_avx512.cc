@@ -1,4 +1,5 @@
 // AVX-512 with VNNI: four products of bytes a lane and instruction, 16 outputs in the lanes.
+#include "models/kernels/packed_layout.h"
 #include "models/kernels/packed_tile.h"
 
 #if defined(__x86_64__)
@@ -24,7 +25,7 @@ inline __m512i Broadcast(const int8_t* quad) {
 // The 8 vectors of a group's weights as unsigned bytes: vector j has inputs 4 j .. 4 j + 3 of each output.
 template <PackedType type>
 inline void LoadWeights(const std::byte* group, __m512i (&w)[8]) {
-  if constexpr (type == PackedType::kInt4) {
+  if constexpr (IsNibbles(type)) {
     const __m512i low = _mm512_set1_epi8(15);
     for (int j = 0; j < 4; ++j) {
       const __m512i both = _mm512_loadu_si512(group + 64 * j);
@@ -36,11 +37,17 @@ inline void LoadWeights(const std::byte* group, __m512i (&w)[8]) {
   }
 }
 
+template <PackedType type>
+inline __m512 Scales(__m256i halves) {
+  if constexpr (type == PackedType::kQ4_0 || type == PackedType::kQ8_0) return _mm512_cvtph_ps(halves);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
 // Rows [row, row + kRows). The weights are unpacked once for all of them.
 template <PackedType type, int kRows>
 void Rows(const PackedTileCall& call, int64_t row) {
-  constexpr int64_t kBytes = PackedGroupBytes(type);
-  constexpr int kZero = type == PackedType::kInt4 ? -8 : -128;
+  constexpr int64_t kBytes = LayoutOf(type).group_bytes;
+  constexpr int kZero = -ZeroOf(type);
   const int64_t groups = PackedGroups(call.x->depth);
   const int8_t* values = call.x->values + row * groups * kGroup;
   const float* scales = call.x->scales + row * groups;
@@ -59,7 +66,7 @@ void Rows(const PackedTileCall& call, int64_t row) {
       __m512i w[8];
       LoadWeights<type>(at, w);
       const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + kBytes - 32));
-      const __m512 scale = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+      const __m512 scale = Scales<type>(halves);
       for (int r = 0; r < kRows; ++r) {
         const int8_t* x = values + r * groups * kGroup + g * kGroup;
         // Two chains: an instruction's result is there some cycles later.
@@ -87,13 +94,25 @@ void Tile(const PackedTileCall& call) {
 }
 
 void Run(PackedType type, const PackedTileCall& call) {
-  type == PackedType::kInt4 ? Tile<PackedType::kInt4>(call) : Tile<PackedType::kInt8>(call);
+  switch (type) {
+    case PackedType::kInt4:
+      return Tile<PackedType::kInt4>(call);
+    case PackedType::kInt8:
+      return Tile<PackedType::kInt8>(call);
+    case PackedType::kQ4_0:
+      return Tile<PackedType::kQ4_0>(call);
+    case PackedType::kQ8_0:
+      return Tile<PackedType::kQ8_0>(call);
+    case PackedType::kQ4_K:
+    case PackedType::kQ6_K:
+      return PackedTileAvx2()(type, call);  // the same bits
+  }
 }
 
 }  // namespace
 
 PackedTileFunction PackedTileAvx512Vnni() {
-  const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  const bool has = HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
   return has ? Run : nullptr;
 }

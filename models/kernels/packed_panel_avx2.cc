@@ -1,6 +1,7 @@
-// AVX2, INT4 and many rows: the weights of some tiles are unpacked once, as signed bytes in the first-level cache, and
-// all rows pass over them. An activation is broadcast once for all outputs of the panel, and a weight is an operand in
-// memory, which needs no instruction of its own: 22 for 256 products, where packed_avx2.cc's form takes 33.
+// AVX2, 4 bits with a scale a group (INT4, Q4_0) and many rows: the weights of some tiles are unpacked once, as signed
+// bytes in the first-level cache, and all rows pass over them. An activation is broadcast once for all outputs of the
+// panel, and a weight is an operand in memory, which needs no instruction of its own: 22 for 256 products, where
+// packed_avx2.cc's form takes 33.
 //
 // Signs: _mm256_maddubs_epi16 wants its first factor unsigned, so activations are taken as x + 128, and 128 times the
 // sum of the weights is subtracted from the group's integer sum: the same integer. No sum of 16 bits overflows: it has
@@ -14,7 +15,7 @@
 #include <cstring>
 
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 
 namespace atl::models::kernels {
 namespace {
@@ -36,6 +37,7 @@ struct RowSums {
   __m256 waiting[kVectors][3];
 };
 
+template <PackedType type>
 void Unpack(const std::byte* group, UnpackedGroup* to, int vector) {
   const __m256i low = _mm256_set1_epi8(15), zero = _mm256_set1_epi8(8);
   const __m256i one_bytes = _mm256_set1_epi8(1), minus_128 = _mm256_set1_epi16(-128);
@@ -51,7 +53,9 @@ void Unpack(const std::byte* group, UnpackedGroup* to, int vector) {
     }
     to->corrections[vector] = _mm256_madd_epi16(sum, minus_128);
     const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(group + 256 + 16 * half));
-    to->scales[vector] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+    to->scales[vector] = type == PackedType::kQ4_0
+                             ? _mm256_cvtph_ps(halves)
+                             : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
 }
 
@@ -78,8 +82,9 @@ void Unpack(const std::byte* group, UnpackedGroup* to, int vector) {
   }
 }
 
+template <PackedType type>
 void Rows(const PackedTileCall& call, int tiles, int64_t first, int64_t rows) {
-  constexpr int64_t kBytes = PackedGroupBytes(PackedType::kInt4);
+  constexpr int64_t kBytes = LayoutOf(type).group_bytes;
   const int64_t groups = PackedGroups(call.x->depth);
   const int vectors = tiles * 2;
   const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
@@ -90,8 +95,8 @@ void Rows(const PackedTileCall& call, int tiles, int64_t first, int64_t rows) {
     for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; g += kGroupsAtOnce) {
       const int64_t count = std::min<int64_t>(kGroupsAtOnce, call.cuts[block + 1] - g);
       for (int tile = 0; tile < tiles; ++tile) {
-        const std::byte* at = call.tile + (tile * groups + g) * kBytes;
-        for (int64_t i = 0; i < count; ++i) Unpack(at + i * kBytes, &panel[i], 2 * tile);
+        const std::byte* at = call.tile + tile * call.tile_bytes + g * kBytes;
+        for (int64_t i = 0; i < count; ++i) Unpack<type>(at + i * kBytes, &panel[i], 2 * tile);
       }
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t at = (first + r) * groups + g;
@@ -110,17 +115,17 @@ void Rows(const PackedTileCall& call, int tiles, int64_t first, int64_t rows) {
   }
 }
 
-void Run(const PackedTileCall& call, int tiles) {
+void Run(PackedType type, const PackedTileCall& call, int tiles) {
   for (int64_t row = 0; row < call.x->rows; row += kRowsAtOnce) {
-    Rows(call, tiles, row, std::min(kRowsAtOnce, call.x->rows - row));
+    const int64_t rows = std::min(kRowsAtOnce, call.x->rows - row);
+    type == PackedType::kInt4 ? Rows<PackedType::kInt4>(call, tiles, row, rows)
+                              : Rows<PackedType::kQ4_0>(call, tiles, row, rows);
   }
 }
 
 }  // namespace
 
-PackedPanelFunction PackedPanelAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? Run : nullptr;
-}
+PackedPanelFunction PackedPanelAvx2() { return HasAvx2() ? Run : nullptr; }
 
 }  // namespace atl::models::kernels
 

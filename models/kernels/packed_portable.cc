@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "models/kernels/packed_layout.h"
 #include "models/kernels/packed_tile.h"
 
 namespace atl::models::kernels {
@@ -12,19 +13,21 @@ struct Sums {
   float lane[kTileRows];
 };
 
-int Weight(PackedType type, const std::byte* group, int64_t lane, int64_t i) {
-  if (type == PackedType::kInt8) return static_cast<int>(group[i / 4 * 64 + lane * 4 + i % 4]) - 128;
-  const int byte = static_cast<int>(group[i % 16 / 4 * 64 + lane * 4 + i % 4]);
-  return (i < 16 ? byte & 15 : byte >> 4) - 8;
-}
-
-void AddGroup(PackedType type, const std::byte* group, const int8_t* x, float x_scale, Sums* acc) {
+void AddGroup(PackedType type, const PackedTileCall& call, int64_t g, const int8_t* x, float x_scale, Sums* acc) {
+  const std::byte* group = GroupOf(type, call.tile, call.skip + g);
   for (int64_t lane = 0; lane < kTileRows; ++lane) {
-    int32_t sum = 0;
-    for (int64_t i = 0; i < kGroup; ++i) sum += Weight(type, group, lane, i) * x[i];
-    BF16 scale;
-    std::memcpy(&scale, group + PackedGroupBytes(type) - 2 * kTileRows + 2 * lane, 2);
-    acc->lane[lane] = std::fma(static_cast<float>(sum), ToFloat(scale) * x_scale, acc->lane[lane]);
+    const GroupScales of = ScalesOf(type, HeaderOf(type, call.tile, call.skip + g), group, lane);
+    int32_t sum = 0, x_sum = 0;
+    for (int64_t i = 0; i < kGroup; ++i) {
+      sum += WeightOf(type, group, lane, i) * x[i] * of.halves[i / 16];
+      x_sum += x[i];
+    }
+    if (type == PackedType::kQ4_K) {
+      const float part = std::fma(-of.least, static_cast<float>(x_sum), static_cast<float>(sum) * of.scale);
+      acc->lane[lane] = std::fma(part, x_scale, acc->lane[lane]);
+    } else {
+      acc->lane[lane] = std::fma(static_cast<float>(sum), of.scale * x_scale, acc->lane[lane]);
+    }
   }
 }
 
@@ -41,7 +44,7 @@ void PackedTilePortable(PackedType type, const PackedTileCall& call) {
       acc = {};
       for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g) {
         const int64_t i = row * groups + g;
-        AddGroup(type, call.tile + g * PackedGroupBytes(type), call.x->values + i * kGroup, call.x->scales[i], &acc);
+        AddGroup(type, call, g, call.x->values + i * kGroup, call.x->scales[i], &acc);
       }
       AddToTree(block, call.blocks, &acc, waiting, add);
     }

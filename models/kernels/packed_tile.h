@@ -7,6 +7,8 @@ namespace atl::models::kernels {
 
 struct PackedTileCall {
   const std::byte* tile = nullptr;  // its groups one after another
+  int64_t tile_bytes = 0;
+  int64_t skip = 0;  // groups of the tile before the first of x
   const QuantizedRows* x = nullptr;
   const int64_t* cuts = nullptr;  // [blocks + 1] in groups
   int blocks = 1;                 // 1, 2, 4 or 8
@@ -19,10 +21,11 @@ using PackedTileFunction = void (*)(PackedType type, const PackedTileCall& call)
 // Null where the program was not built for such a processor, or the machine is not one.
 PackedTileFunction PackedTileAvx512Vnni();
 PackedTileFunction PackedTileAvx2();
+bool HasAvx2();  // with FMA and F16C
 
-// INT4, tiles [0, tiles) of the call, at most kPanelTiles, one after another in memory as in y: the same sums, faster
-// for many rows.
-using PackedPanelFunction = void (*)(const PackedTileCall& call, int tiles);
+// INT4 and Q4_0, tiles [0, tiles) of the call, at most kPanelTiles, one after another in memory as in y: the same sums,
+// faster for many rows.
+using PackedPanelFunction = void (*)(PackedType type, const PackedTileCall& call, int tiles);
 PackedPanelFunction PackedPanelAvx2();
 
 // Rounds 32 activations (packed.h). A group whose values are all next to nothing becomes zeros.

@@ -3,8 +3,11 @@
 //   ATOLL_ASSIGN_OR_RETURN(spec.kept, KeptFormats::Named("int4", ""));   // --weights, --head-weights
 //   Parameters(spec)[i].format                                           // follows it, and so do the planner's bytes
 //
-// int4, int8: groups of 32 inputs with a bf16 scale, multiplied as integers (models/kernels/packed.h). The products of
-// the layers become so: attention, MLPs, experts. What stays as it is stored, as in the published quantised models:
+// int4, int8: groups of 32 inputs with a bf16 scale, multiplied as integers (models/kernels/packed.h).
+// q4_0, q8_0, q4_k, q6_k: GGUF's blocks, multiplied as integers. A tensor that a file stores so keeps its values.
+// native: each matrix in the one of those four that it is stored in; others as stored.
+// The products of the layers become so: attention, MLPs, experts. What stays as it is stored, as in the published
+// quantised models:
 //   - the router, norms and embeddings, and the head, unless it is chosen too (a tied head is the embedding)
 //   - up projections of latents (kv_b_proj): the absorbed form multiplies by their transpose
 //   - a matrix whose inputs do not fill groups, or are cut over ranks inside one: heads narrower than 32
@@ -24,11 +27,14 @@ struct Parameter;
 
 struct KeptFormats {
   std::optional<WeightFormat> layers, head;  // nullopt: as stored
+  bool native_layers = false, native_head = false;
 
-  // Each of "stored" (or empty), "bf16", "int8", "int4".
+  // Each of "stored" (or empty), "bf16", "int8", "int4", "q4_0", "q8_0", "q4_k", "q6_k", "native".
   static absl::StatusOr<KeptFormats> Named(const std::string& weights, const std::string& head_weights);
-  bool any() const { return layers || head; }
-  bool packed() const { return (layers && IsPacked(*layers)) || (head && IsPacked(*head)); }
+  bool any() const { return layers || head || native_layers || native_head; }
+  bool packed() const {
+    return (layers && IsPacked(*layers)) || (head && IsPacked(*head)) || native_layers || native_head;
+  }
 };
 
 // Sets the formats of the parameters, which are as stored, and the units of the axes that they are cut along: a block

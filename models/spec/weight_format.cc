@@ -37,6 +37,10 @@ constexpr WeightFormatInfo kFormats[] = {
     {"iq4_xs", 256, 136},
     {"int4", 32, 18, 0, 0, 0, 16},
     {"int8", 32, 34, 0, 0, 0, 16},
+    {"packed_q4_0", 32, 18, 0, 0, 0, 16},
+    {"packed_q8_0", 32, 34, 0, 0, 0, 16},
+    {"packed_q4_k", 256, 148, 0, 0, 0, 16},
+    {"packed_q6_k", 256, 210, 0, 0, 0, 16},
 };
 static_assert(std::size(kFormats) == kWeightFormats);
 
@@ -49,6 +53,28 @@ Range Touched(Range range, int64_t size) {
 }  // namespace
 
 WeightFormatInfo InfoOf(WeightFormat format) { return kFormats[static_cast<size_t>(format)]; }
+
+std::optional<WeightFormat> PackedFrom(WeightFormat blocks) {
+  switch (blocks) {
+    case WeightFormat::kQ4_0:
+      return WeightFormat::kPackedQ4_0;
+    case WeightFormat::kQ8_0:
+      return WeightFormat::kPackedQ8_0;
+    case WeightFormat::kQ4_K:
+      return WeightFormat::kPackedQ4_K;
+    case WeightFormat::kQ6_K:
+      return WeightFormat::kPackedQ6_K;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<WeightFormat> BlocksOf(WeightFormat packed) {
+  for (const auto blocks : {WeightFormat::kQ4_0, WeightFormat::kQ8_0, WeightFormat::kQ4_K, WeightFormat::kQ6_K}) {
+    if (PackedFrom(blocks) == packed) return blocks;
+  }
+  return std::nullopt;
+}
 
 Packing PackingOf(WeightFormat format, Range rows, Range columns) {
   const WeightFormatInfo info = InfoOf(format);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "parallel/base/dtype.h"
 #include "parallel/base/partition.h"
@@ -46,15 +47,23 @@ enum class WeightFormat : uint8_t {
   kIQ3_XXS,
   kIQ3_S,
   kIQ4_XS,
-  // Ours, in memory only: products of integers (models/kernels/packed.h). Groups of 32 columns with a bf16 scale, 16
-  // rows interleaved in a tile.
+  // Ours, in memory only: products of integers (models/kernels/packed.h). Groups of 32 columns with a bf16 scale, or
+  // GGUF's blocks of the name; 16 rows interleaved in a tile.
   kPackedInt4,
   kPackedInt8,
+  kPackedQ4_0,
+  kPackedQ8_0,
+  kPackedQ4_K,
+  kPackedQ6_K,
 };
-inline constexpr int kWeightFormats = static_cast<int>(WeightFormat::kPackedInt8) + 1;
-constexpr bool IsPacked(WeightFormat format) {
-  return format == WeightFormat::kPackedInt4 || format == WeightFormat::kPackedInt8;
-}
+inline constexpr int kWeightFormats = static_cast<int>(WeightFormat::kPackedQ6_K) + 1;
+constexpr bool IsPacked(WeightFormat format) { return format >= WeightFormat::kPackedInt4; }
+inline constexpr int64_t kPackedGroup =
+    32;  // columns whose products are one integer sum; a slice begins with a whole one
+
+// GGUF's blocks that a packed format keeps the values of, and back; nullopt: none.
+std::optional<WeightFormat> BlocksOf(WeightFormat packed);
+std::optional<WeightFormat> PackedFrom(WeightFormat blocks);
 
 struct WeightFormatInfo {
   const char* name;

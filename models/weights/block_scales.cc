@@ -1,5 +1,6 @@
 #include "models/weights/block_scales.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace atl::models {
@@ -25,7 +26,7 @@ bool HalvesAreFinite(const std::byte* blocks, int64_t count, int64_t bytes, int 
 
 }  // namespace
 
-bool BlockScalesAreFinite(WeightFormat format, const std::byte* blocks, int64_t count) {
+bool BlocksAreFinite(WeightFormat format, const std::byte* blocks, int64_t count) {
   using enum WeightFormat;
   const int64_t bytes = InfoOf(format).group_bytes;
   const auto halves = [&](int first, int second = -1) { return HalvesAreFinite(blocks, count, bytes, first, second); };
@@ -33,13 +34,21 @@ bool BlockScalesAreFinite(WeightFormat format, const std::byte* blocks, int64_t 
     case kF32:
     case kF16:
     case kBF16:
-    case kFp8Block:
     case kInt4F32:
     case kInt4F16:
     case kInt4BF16:
     case kPackedInt4:  // never in a file
     case kPackedInt8:
+    case kPackedQ4_0:
+    case kPackedQ8_0:
+    case kPackedQ4_K:
+    case kPackedQ6_K:
       return true;
+    case kFp8Block: {
+      uint32_t most = 0;  // all bits below the sign: not a number
+      for (int64_t i = 0; i < count; ++i) most = std::max(most, static_cast<uint32_t>(blocks[i]) & 127);
+      return most != 127;
+    }
     case kQ4_1:
     case kQ5_1:
     case kQ4_K:

@@ -1,4 +1,4 @@
-// The scales inside GGUF's blocks.
+// What inside stored weights could be no finite number: the scales of GGUF's blocks, FP8's values.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace atl::models {
 
-// Whether the scales of `count` blocks are all finite numbers. Formats whose scales are not in their blocks have none.
-bool BlockScalesAreFinite(WeightFormat format, const std::byte* blocks, int64_t count);
+// Whether those of `count` blocks (FP8: values) are all finite. Other formats keep none here.
+bool BlocksAreFinite(WeightFormat format, const std::byte* blocks, int64_t count);
 
 }  // namespace atl::models

@@ -10,12 +10,6 @@ namespace {
 
 constexpr float kLargestE4m3 = 448;
 
-F16 ToF16(float value) {  // of a small normal value: to nearest, ties to even
-  const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-  if (magnitude < 0x38800000u) return {static_cast<uint16_t>(sign | std::lrint(std::fabs(value) * 0x1p24f))};
-  return {static_cast<uint16_t>(sign | ((magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13))};
-}
-
 // To e4m3, |value| <= 448: to nearest, ties to even.
 uint8_t ToE4m3(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;

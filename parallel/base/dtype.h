@@ -74,6 +74,21 @@ constexpr float ToFloat(F16 value) {
   return std::bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
 }
 
+// To nearest, ties to even; beyond the largest half, infinity.
+constexpr F16 ToF16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  const auto with_sign = [sign](uint32_t half) { return F16{static_cast<uint16_t>(sign | half)}; };
+  if (magnitude > 0x7f800000u) return with_sign(0x7e00u);
+  if (magnitude >= 0x477ff000u) return with_sign(0x7c00u);
+  // Below 2^-14, a whole number of 2^-24: adding 1.5 x 2^23 rounds to one.
+  if (magnitude < 0x38800000u) {
+    const float steps = (std::bit_cast<float>(magnitude) * 0x1p24f + 0x1.8p23f) - 0x1.8p23f;
+    return with_sign(static_cast<uint32_t>(steps));
+  }
+  return with_sign((magnitude + 0xfffu + (magnitude >> 13 & 1u) - (112u << 23)) >> 13);
+}
+
 constexpr BF16 ToBF16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) {  // NaN: keep it one, rounding could make it infinite

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <string>
 #include <vector>
 
 #include "models/kernels/kernels.h"
@@ -86,6 +88,46 @@ BENCHMARK(BM_MatMul)
     ->Args({1, 7168, 2048, 1})
     ->Args({16, 7168, 2048, 1})
     ->Args({1, 64, 7168, 1})
+    ->UseRealTime();
+
+// Random bits have a thousand times as many subnormal values as weights do, and scales of any size.
+void LikeWeightsInFp8(const Packing& packing, std::byte* matrix) {
+  for (int64_t i = 0; i < packing.matrix_bytes; ++i) matrix[i] |= std::byte{8};
+  const float scale = 0.01f;
+  for (int64_t at = packing.scales_at; at < packing.bytes; at += 4) std::memcpy(matrix + at, &scale, sizeof(scale));
+}
+
+// Weights as they are stored. Arguments: format (WeightFormat), rows, threads.
+void BM_MatMulStored(benchmark::State& state) {
+  const auto format = static_cast<WeightFormat>(state.range(0));
+  const int64_t rows = state.range(1), outs = 1408, depth = 2048;
+  ThreadPool pool(static_cast<int>(state.range(2)));
+  const int64_t bytes = ArenaAligned(PackingOf(format, {0, outs}, {0, depth}).bytes);
+  const int64_t copies = static_cast<int64_t>(ColdMemory().size()) / bytes;
+  for (int64_t copy = 0; copy < copies && format == WeightFormat::kFp8Block; ++copy) {
+    LikeWeightsInFp8(PackingOf(format, {0, outs}, {0, depth}), ColdMemory().data() + copy * bytes);
+  }
+  const std::vector<float> x(rows * depth, 0.5f);
+  std::vector<float> y(rows * outs);
+  const CanonicalAxis axis{depth, 1};
+  std::vector<int64_t> cuts;
+  for (int b = 0; b <= kCanonicalBlocks; ++b) cuts.push_back(axis.BlockBegin(b));
+  const Limit limit(pool.threads());
+  int64_t next = 0;
+  for (auto _ : state) {
+    const std::byte* at = ColdMemory().data() + next++ % copies * bytes;
+    MatMul(x, rows, PackedMatrix(at, format, {0, outs}, {0, depth}), cuts, y, &pool);
+    benchmark::DoNotOptimize(y.data());
+  }
+  limit.SetRates(state, static_cast<double>(bytes), 2.0 * static_cast<double>(rows * outs * depth));
+  state.SetLabel(std::string(Name(format)) + " " + Target());
+}
+BENCHMARK(BM_MatMulStored)
+    ->ArgNames({"format", "rows", "threads"})
+    ->ArgsProduct({{static_cast<int>(WeightFormat::kBF16), static_cast<int>(WeightFormat::kFp8Block),
+                    static_cast<int>(WeightFormat::kQ8_0), static_cast<int>(WeightFormat::kQ4_K)},
+                   {1, 2, 4, 16, 64},
+                   {1, 2}})
     ->UseRealTime();
 
 // One block over the whole depth, as projections that no rank shares have it.

@@ -1,4 +1,4 @@
-// Packed INT4 and INT8 products beside the limits of the machine, measured in the same run:
+// Products of integers, of every type of weights, beside the limits of the machine, measured in the same run:
 //
 //   build/release/benchmarks/packed_benchmark
 //
@@ -6,6 +6,7 @@
 // multiply-add peak. One row is bound by the first, many by the second.
 #include <benchmark/benchmark.h>
 
+#include <string>
 #include <vector>
 
 #include "models/kernels/packed.h"
@@ -17,9 +18,10 @@ namespace {
 
 using benchmark::Counter;
 
-// Arguments: bits, rows, outputs, inputs, threads. Each call finds its weights in memory, as a step over layers does.
+// Arguments: type (PackedType), rows, outputs, inputs, threads. Each call finds its weights in memory, as a step over
+// layers does.
 void BM_MatMulPacked(benchmark::State& state) {
-  const PackedType type = state.range(0) == 4 ? PackedType::kInt4 : PackedType::kInt8;
+  const auto type = static_cast<PackedType>(state.range(0));
   const int64_t rows = state.range(1), outs = state.range(2), depth = state.range(3);
   const auto threads = static_cast<int>(state.range(4));
   const MachineLimits& limits = LimitsOf(threads);
@@ -43,13 +45,14 @@ void BM_MatMulPacked(benchmark::State& state) {
       Counter(calls * 2.0 * static_cast<double>(rows * outs * depth) / limits.int8, Counter::kIsRate);
   state.counters["GB/s limit"] = limits.bytes_per_second / 1e9;
   state.counters["GOP/s limit"] = limits.int8 / 1e9;
-  state.SetLabel(PackedTarget());
+  static constexpr const char* kNames[] = {"INT4", "INT8", "Q4_0", "Q8_0", "Q4_K", "Q6_K"};
+  state.SetLabel(std::string(kNames[state.range(0)]) + " " + PackedTarget());
 }
 BENCHMARK(BM_MatMulPacked)
-    ->ArgNames({"bits", "rows", "outs", "depth", "threads"})
-    ->ArgsProduct({{4}, {1, 2, 4, 8, 16, 64, 128}, {1408}, {2048}, {1, 2}})
-    ->ArgsProduct({{4}, {1, 8, 64}, {2048}, {7168}, {2}})
-    ->ArgsProduct({{8}, {1, 8, 64}, {1408}, {2048}, {2}})
+    ->ArgNames({"type", "rows", "outs", "depth", "threads"})
+    ->ArgsProduct({{0}, {1, 2, 4, 8, 16, 64, 128}, {1408}, {2048}, {1, 2}})
+    ->ArgsProduct({{0}, {1, 8, 64}, {2048}, {7168}, {2}})
+    ->ArgsProduct({{1, 2, 3, 4, 5}, {1, 4, 64}, {1408}, {2048}, {1, 2}})
     ->UseRealTime();
 
 }  // namespace

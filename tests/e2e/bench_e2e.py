@@ -43,7 +43,7 @@ def bench(failures):
         print(f"{weights} {ranks}x{tp}: " + ", ".join(f"{n} {r['tokens_per_s']:.1f}/s" for n, r in rows.items()), flush=True)
     for args, says in ((("--config", config, "--batch", "0"), "--batch wants numbers of at least 1"),
                        (("--prompt", "4"), "give one of --config and --model"),
-                       (("--config", config, "--weights", "int3"), "--weights int3 is unknown; stored, bf16, int8 and int4 exist"),
+                       (("--config", config, "--weights", "int3"), "--weights int3 is unknown; stored, bf16, int8, int4, q4_0, q8_0, q4_k, q6_k and native exist"),
                        (("--config", config, "--ranks", "2", "--batch", "1"), "--batch 1 is not even over 2")):
         done = run("bench", "engine", *args)
         check(done.returncode == 2 and says in done.stderr, f"{args}: {done.returncode} {done.stderr}", failures)
@@ -60,16 +60,19 @@ def perplexity(failures):
 
 def losses(texts, failures):
     found = {}
-    for weights in ("stored", "int8", "int4"):
+    for weights in ("stored", "int8", "int4", "q4_k"):
         done = run("score", "--model", MODEL, "--transport", "inproc", "--text", texts, "--weights", weights, "--head-weights",
-                   weights)
+                   weights, "--weight-errors")
         if done.returncode != 0:
             failures.append(f"score --weights {weights}: {done.stderr[-1000:]}")
             return
         found[weights] = float(done.stdout.split("loss")[1].split()[0])
-        print(f"{weights}: loss {found[weights]}", flush=True)
+        moved = done.stdout.count(": off by ") + done.stderr.count(": off by ")
+        print(f"{weights}: loss {found[weights]}, {moved} matrices moved", flush=True)
+        check(moved > 400 if weights != "stored" else moved == 0, f"{weights}: {moved} matrices reported", failures)
     check(abs(found["int8"] - found["stored"]) < 0.01, "INT8 changes the loss", failures)
     check(abs(found["int4"] - found["stored"]) < 0.2, "INT4 changes the loss much", failures)
+    check(abs(found["q4_k"] - found["stored"]) < 0.2, "Q4_K changes the loss much", failures)
 
 
 def main():

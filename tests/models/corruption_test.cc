@@ -126,7 +126,7 @@ TEST_F(Corruption, ScalesThatAreNoNumbers) {
       for (const uint16_t bits : {0x7e00, 0xfe01, 0x7c00, 0xfc00}) {  // two NaNs, both infinities
         std::vector<std::byte> bad = good;
         std::memcpy(bad.data() + 2 * bytes + at, &bits, 2);
-        EXPECT_THAT(error(c.format, bad), HasSubstr("a scale in row 2 of w is not a finite number"))
+        EXPECT_THAT(error(c.format, bad), HasSubstr("a number in row 2 of w is not finite"))
             << Name(c.format) << " at " << at;
       }
     }
@@ -134,13 +134,18 @@ TEST_F(Corruption, ScalesThatAreNoNumbers) {
   std::vector<std::byte> mxfp4(3 * 17, std::byte{0x11});
   EXPECT_EQ(error(kMXFP4, mxfp4), "");
   mxfp4[17] = std::byte{255};
-  EXPECT_THAT(error(kMXFP4, mxfp4), HasSubstr("a scale in row 1"));
+  EXPECT_THAT(error(kMXFP4, mxfp4), HasSubstr("a number in row 1"));
   // IQ1_M has its scale in the upper four bits of the block's last four words, the lowest first.
   std::vector<std::byte> iq1_m(3 * 56, std::byte{0x11});
   EXPECT_EQ(error(kIQ1_M, iq1_m), "");
   iq1_m[53] = iq1_m[55] = std::byte{0x7f};
   iq1_m[53] = std::byte{0xcf};
-  EXPECT_THAT(error(kIQ1_M, iq1_m), HasSubstr("a scale in row 0"));
+  EXPECT_THAT(error(kIQ1_M, iq1_m), HasSubstr("a number in row 0"));
+  // FP8 that is no number, of either sign; largest values are good.
+  for (const int byte : {0x7f, 0xff}) {
+    std::vector<std::byte> fp8 = {std::byte{0x7e}, static_cast<std::byte>(byte), std::byte{0xfe}};
+    EXPECT_THAT(error(kFp8Block, fp8), HasSubstr("a number in row 1 of w is not finite"));
+  }
 }
 
 // What parses without recursion must not be copied, compared or printed with it.

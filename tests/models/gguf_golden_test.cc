@@ -2,9 +2,11 @@
 // quantised one, the bits of its decoded weights, in every shape of the cluster.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -332,6 +334,54 @@ TEST_P(GgufQuantised, HasTheBitsOfItsDecodedWeightsInEveryShape) {
   }
   std::filesystem::remove_all(directory);
 }
+
+// The same as products of integers, each type as it is stored: the same bits in every shape (tp 8 cuts o_proj inside
+// the blocks of 256), and near the decoded weights, for activations are rounded to 8 bits.
+class GgufNative : public testing::TestWithParam<std::pair<const char*, uint32_t>> {};
+
+TEST_P(GgufNative, HasTheSameBitsInEveryShapeNearItsDecodedWeights) {
+  const auto& [type, number] = GetParam();
+  const QuantisedLlama model(type, number);
+  const auto directory = std::filesystem::path(testing::TempDir()) / (std::string("native_") + type);
+  std::filesystem::create_directories(directory);
+  const std::string quantised = directory / "quantised.gguf", decoded = directory / "decoded.gguf";
+  model.quantised.Write(quantised);
+  model.decoded.Write(decoded);
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 40; ++i) ids.push_back(i * 7 % QuantisedLlama::kVocab);
+  World plain({.path = decoded, .topology = {1, 1}});
+  const std::vector<float> near = plain.Score(ids, 40, 40);
+  std::optional<std::vector<float>> expected;
+  for (const parallel::Topology& topology : {parallel::Topology{1, 1}, {2, 2}, {4, 4}, {8, 8}}) {
+    World world({.path = quantised, .topology = topology, .weights = "native", .head_weights = "native"});
+    for (const Parameter& p : Parameters(world.spec())) {
+      if (p.shape.size() > 1) EXPECT_EQ(p.format, PackedFrom(*GgufFormat(number))) << p.name;
+    }
+    const std::vector<float> logits = world.Score(ids, 40, 23);
+    if (!expected) expected = logits;
+    EXPECT_TRUE(SameBits(logits, *expected)) << type << " tp " << topology.tp;
+  }
+  std::vector<double> differences;  // of a row, relative
+  for (size_t row = 0; row < near.size(); row += QuantisedLlama::kVocab) {
+    double difference = 0, square = 0;
+    for (size_t i = row; i < row + QuantisedLlama::kVocab; ++i) {
+      difference += std::pow(near[i] - (*expected)[i], 2), square += std::pow(near[i], 2);
+    }
+    differences.push_back(std::sqrt(difference / square));
+  }
+  std::sort(differences.begin(), differences.end());
+  const double median = differences[differences.size() / 2];
+  std::printf("%s: relative difference of a row %.4f to %.4f, half below %.4f\n", type, differences.front(),
+              differences.back(), median);
+  EXPECT_LE(median, 0.06);
+  EXPECT_GT(differences.front(), 0) << "activations were not rounded";
+  std::filesystem::remove_all(directory);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, GgufNative,
+                         testing::Values(std::pair{"Q4_0", 2u}, std::pair{"Q8_0", 8u}, std::pair{"Q4_K", 12u},
+                                         std::pair{"Q6_K", 14u}),
+                         [](const auto& info) { return info.param.first; });
 
 INSTANTIATE_TEST_SUITE_P(Types, GgufQuantised,
                          testing::Values(std::pair{"Q4_0", 2u}, std::pair{"Q4_1", 3u}, std::pair{"Q5_0", 6u},

@@ -11,6 +11,7 @@
 #include "models/weight_conversion.h"
 #include "models/weights/formats/table.h"
 #include "models/weights/read_model.h"
+#include "models/weights/slice_reader.h"
 #include "tests/models/world.h"
 
 namespace atl::models {
@@ -52,8 +53,7 @@ TEST(KeptWeights, WhichMatricesAreAndTheirBytes) {
     ++of[name + " " + Name(p.format)];
     const Packing packing = PackingOf(p.format, {0, p.shape[0]}, {0, p.shape[1]});
     if (!IsPacked(p.format)) continue;
-    const auto type = p.format == WeightFormat::kPackedInt4 ? kernels::PackedType::kInt4 : kernels::PackedType::kInt8;
-    EXPECT_EQ(packing.bytes, kernels::PackedBytes(type, p.shape[0], p.shape[1]));
+    EXPECT_EQ(packing.bytes, kernels::PackedBytes(kernels::PackedTypeOf(p.format), p.shape[0], p.shape[1]));
   }
   for (const char* name :
        {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj", "gate_proj", "up_proj", "down_proj"}) {
@@ -88,7 +88,7 @@ TEST(KeptWeights, SlicesEqualTheWhole) {
     ASSERT_TRUE(spec.ok()) << spec.status();
     const auto checkpoint = Checkpoint::Open(directory);
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-    for (const char* weights : {"int4", "int8", "bf16"}) {
+    for (const char* weights : {"int4", "int8", "q4_0", "q8_0", "q4_k", "q6_k", "bf16"}) {
       spec->kept = *KeptFormats::Named(weights, weights);
       std::map<std::string, std::vector<float>> wholes;
       int64_t cut = 0;
@@ -123,6 +123,47 @@ TEST(KeptWeights, SlicesEqualTheWhole) {
   }
 }
 
+// What a job is told of the values that it moved, against the values themselves.
+TEST(KeptWeights, SaysHowFarValuesMoved) {
+  struct Case {
+    const char *path, *weights;
+  };
+  for (const Case& c : {Case{"deepseek_v3", "int8"}, {"deepseek_v3", "q4_k"}, {"kimi_k2-int4", "int4"}}) {
+    auto spec = ReadModel(kGolden + c.path);
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    const auto checkpoint = Checkpoint::Open(kGolden + c.path);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    spec->kept = *KeptFormats::Named(c.weights, "");
+    int compared = 0;
+    for (const Parameter& p : Parameters(*spec)) {
+      if (p.kind != ParameterKind::kRoutedExpert || !IsPacked(p.format)) continue;
+      const Slice half{{0, p.shape[0]}, {p.shape[1] / 64 * 32, p.shape[1]}};
+      const auto stored = FindStored(*checkpoint, p);
+      ASSERT_TRUE(stored.ok()) << stored.status();
+      std::vector<std::byte> bytes(PackingOf(p.format, half.rows, half.columns).bytes);
+      Moved moved;
+      ASSERT_TRUE(ConvertSlice(p, *stored, half, bytes.data(), nullptr, &moved).ok());
+      Parameter as_stored = p;
+      as_stored.format = stored->format;
+      std::vector<std::byte> before_bytes(PackingOf(stored->format, half.rows, half.columns).bytes);
+      ASSERT_TRUE(ReadSlice(as_stored, *stored, half, before_bytes.data()).ok());
+      const std::vector<float> before = Decoded(as_stored, before_bytes, half), after = Decoded(p, bytes, half);
+      double squares = 0, differences = 0;
+      float largest = 0;
+      for (size_t i = 0; i < before.size(); ++i) {
+        squares += std::pow(before[i], 2);
+        differences += std::pow(before[i] - after[i], 2);
+        largest = std::max(largest, std::fabs(before[i] - after[i]));
+      }
+      EXPECT_EQ(moved.largest, largest) << p.name;
+      EXPECT_NEAR(moved.Relative(), std::sqrt(differences / squares), 1e-6) << p.name;
+      EXPECT_EQ(largest > 0, std::string(c.path) == "deepseek_v3") << p.name;
+      ++compared;
+    }
+    EXPECT_GT(compared, 0);
+  }
+}
+
 TEST(KeptWeights, Int4OfAFileKeepsItsValues) {
   auto spec = ReadModel(kGolden + "kimi_k2-int4");
   ASSERT_TRUE(spec.ok()) << spec.status();
@@ -153,8 +194,14 @@ TEST(KeptWeights, AnswersAreThoseOfTheDequantisedModel) {
   struct Case {
     const char *path, *weights;
   };
-  for (const Case& c :
-       {Case{"llama3", "int8"}, {"qwen3", "int4"}, {"tiny-deepseek-v3", "int8"}, {"qwen3_moe", "int4"}}) {
+  for (const Case& c : {Case{"llama3", "int8"},
+                        {"qwen3", "int4"},
+                        {"tiny-deepseek-v3", "int8"},
+                        {"qwen3_moe", "int4"},
+                        Case{"llama3", "q8_0"},
+                        {"qwen3", "q4_0"},
+                        {"tiny-deepseek-v3", "q4_k"},
+                        {"qwen3_moe", "q6_k"}}) {
     const bool trained = std::string(c.path) == "tiny-deepseek-v3";
     const std::string from =
         trained ? std::string(ATOLL_SOURCE_DIR) + "/models/checkpoints/" + c.path : kGolden + c.path;

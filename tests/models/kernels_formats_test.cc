@@ -178,8 +178,8 @@ TEST_P(FormatsTest, Fp8IsE4m3TimesTheScaleOfItsBlock) {
   const std::vector<float> got = Decoded(all.Slice({0, 1}, {0, 256}));
   for (int i = 0; i < 256; ++i) {
     const int exponent = i >> 3 & 15, mantissa = i & 7;
-    double value = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
-    if ((i & 127) == 127) value = NAN;
+    const double value = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+    if ((i & 127) == 127) continue;  // not a number, and refused when it is read
     const float want = static_cast<float>(i & 128 ? -value : value) * scales[i / 128];
     EXPECT_EQ(Bits({&got[i], 1}), Bits({&want, 1})) << i;
   }

@@ -18,7 +18,7 @@ uint64_t Hash(const std::vector<float>& values) {
 TEST(LargeShapeTest, SameHashes) {
   constexpr int64_t kTokens = 200, kPrompt = 190;
   constexpr std::pair<const char*, const char*> kNumerics[] = {
-      {"f32", ""}, {"bf16", ""}, {"f32", "int4"}, {"bf16", "int8"}};
+      {"f32", ""}, {"bf16", ""}, {"f32", "int4"}, {"bf16", "int8"}, {"f32", "q4_k"}};
   for (const auto& [profile, weights] : kNumerics) {
     std::optional<uint64_t> expected;
     for (const parallel::Topology& topology : {parallel::Topology{1, 1}, {4, 2}, {8, 8}}) {

@@ -1,45 +1,111 @@
-// Packed INT4 and INT8 products: every instruction set of this machine, any number of rows, threads and blocks, against
-// sums written out from the unpacked definition.
+// Products of integers, of every type of weights: every instruction set of this machine, any number of rows, threads
+// and blocks, against sums written out from the unpacked definition.
 #include "models/kernels/packed.h"
 
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <random>
 #include <vector>
 
+#include "models/kernels/kernels.h"
+#include "models/kernels/packed_blocks.h"
 #include "parallel/base/partition.h"
 
 namespace atl::models::kernels {
 namespace {
 
-struct Quantized {
-  std::vector<int8_t> q;     // [rows, groups * 32]
-  std::vector<BF16> scales;  // [rows, groups]
-  std::vector<std::byte> memory;
-  PackedWeights matrix;
+// One output's group as it was packed.
+struct Group {
+  int8_t q[kGroup] = {};
+  float scale = 0, least = 0;  // s, or d s of Q4_K, or d of Q6_K; dmin m
+  int halves[2] = {1, 1};      // s of Q6_K
 };
 
-Quantized RandomMatrix(PackedType type, int64_t rows, int64_t cols, uint32_t seed) {
+struct Quantized {
+  std::vector<Group> groups;  // [rows, groups]
+  std::vector<std::byte> memory;
+  PackedWeights matrix;
+  const Group& At(int64_t row, int64_t group) const { return groups[row * PackedGroups(matrix.cols) + group]; }
+};
+
+bool IsBlocks(PackedType type) { return type != PackedType::kInt4 && type != PackedType::kInt8; }
+
+Range ValuesOf(PackedType type) {
+  switch (type) {
+    case PackedType::kInt4:
+    case PackedType::kQ4_0:
+      return {-8, 7};
+    case PackedType::kInt8:
+      return {-127, 127};
+    case PackedType::kQ8_0:
+      return {-128, 127};
+    case PackedType::kQ4_K:
+      return {0, 15};
+    case PackedType::kQ6_K:
+      return {-32, 31};
+  }
+  return {};
+}
+
+// Adds a block to the matrix and to what is known of its groups.
+void Pack(const PackedBlock& block, int64_t row, int64_t first, Quantized* w) {
+  const PackedType type = w->matrix.type;
+  PackBlock(w->matrix, row, first, block);
+  const float d = ToFloat(F16{block.d}), dmin = ToFloat(F16{block.dmin});
+  for (int64_t g = 0; g < LayoutOf(type).block_groups; ++g) {
+    if (first + g < 0 || first + g >= PackedGroups(w->matrix.cols)) continue;
+    Group& group = w->groups[row * PackedGroups(w->matrix.cols) + first + g];
+    std::copy_n(block.q + g * kGroup, kGroup, group.q);
+    group.scale = type == PackedType::kQ4_K ? d * static_cast<float>(block.scales[g]) : d;
+    group.least = type == PackedType::kQ4_K ? dmin * static_cast<float>(block.least[g]) : 0;
+    if (type == PackedType::kQ6_K) {
+      for (int h = 0; h < 2; ++h) group.halves[h] = block.scales[2 * g + h];
+    }
+  }
+}
+
+// value(row, input): of the range; `skip`: groups of the first block that come before the first input.
+Quantized MakeMatrix(PackedType type, int64_t rows, int64_t cols, uint32_t seed, int64_t skip,
+                     const std::function<int(std::mt19937&)>& value) {
   Quantized w;
-  const int64_t groups = PackedGroups(cols);
-  w.memory.resize(PackedBytes(type, rows, cols));
-  w.matrix = {w.memory.data(), type, rows, cols};
+  const int64_t groups = PackedGroups(cols), step = LayoutOf(type).block_groups;
+  w.groups.resize(rows * groups);
+  w.memory.resize(PackedTiles(rows) * PackedTileBytes(type, cols, skip));
+  w.matrix = {w.memory.data(), type, rows, cols, skip};
   std::mt19937 random(seed);
-  std::uniform_int_distribution<int> value(type == PackedType::kInt4 ? -8 : -127, type == PackedType::kInt4 ? 7 : 127);
   std::normal_distribution<float> scale(0, 0.02f);
-  w.q.assign(rows * groups * kGroup, 0);
+  std::uniform_int_distribution<int> small(type == PackedType::kQ4_K ? 0 : -128, type == PackedType::kQ4_K ? 63 : 127);
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t g = 0; g < groups; ++g) {
-      int8_t* q = w.q.data() + (r * groups + g) * kGroup;
-      for (int64_t i = 0; i < kGroup && g * kGroup + i < cols; ++i) q[i] = static_cast<int8_t>(value(random));
-      w.scales.push_back(ToBF16(scale(random)));
-      PackGroup(w.matrix, r, g, q, w.scales.back());
+    for (int64_t g = -skip; g < groups; g += step) {
+      PackedBlock block;
+      for (int64_t i = 0; i < step * kGroup && g * kGroup + i < cols; ++i)
+        block.q[i] = static_cast<int8_t>(value(random));
+      if (!IsBlocks(type)) {
+        const BF16 of = ToBF16(scale(random));
+        PackGroup(w.matrix, r, g, block.q, of);
+        Group& group = w.groups[r * groups + g];
+        std::copy_n(block.q, kGroup, group.q);
+        group.scale = ToFloat(of);
+        continue;
+      }
+      block.d = ToF16(scale(random)).bits;
+      block.dmin = ToF16(scale(random)).bits;
+      for (int8_t& s : block.scales) s = static_cast<int8_t>(small(random));
+      for (int8_t& m : block.least) m = static_cast<int8_t>(std::abs(small(random)) & 63);
+      Pack(block, r, g, &w);
     }
   }
   return w;
+}
+
+Quantized RandomMatrix(PackedType type, int64_t rows, int64_t cols, uint32_t seed, int64_t skip = 0) {
+  const Range range = ValuesOf(type);
+  std::uniform_int_distribution<int> value(static_cast<int>(range.begin), static_cast<int>(range.end));
+  return MakeMatrix(type, rows, cols, seed, skip, [&](std::mt19937& random) { return value(random); });
 }
 
 std::vector<float> Values(int64_t n, uint32_t seed) {
@@ -68,12 +134,20 @@ std::vector<float> Expected(const Quantized& w, const QuantizedRows& x, const st
       std::vector<float> sums(blocks);
       for (int64_t b = 0; b < blocks; ++b) {
         for (int64_t g = cuts[b] / kGroup; g < PackedGroups(cuts[b + 1]); ++g) {
-          int64_t sum = 0;
+          const Group& group = w.At(o, g);
+          int64_t sum = 0, x_sum = 0;
           for (int64_t i = 0; i < kGroup; ++i) {
-            sum += w.q[(o * groups + g) * kGroup + i] * x.values[(r * groups + g) * kGroup + i];
+            const int64_t value = x.values[(r * groups + g) * kGroup + i];
+            sum += group.q[i] * value * group.halves[i / 16];
+            x_sum += value;
           }
-          const float scale = ToFloat(w.scales[o * groups + g]) * x.scales[r * groups + g];
-          sums[b] = std::fma(static_cast<float>(sum), scale, sums[b]);
+          const float a = x.scales[r * groups + g];
+          if (w.matrix.type == PackedType::kQ4_K) {
+            const float part = std::fma(-group.least, static_cast<float>(x_sum), static_cast<float>(sum) * group.scale);
+            sums[b] = std::fma(part, a, sums[b]);
+          } else {
+            sums[b] = std::fma(static_cast<float>(sum), group.scale * a, sums[b]);
+          }
         }
       }
       for (int64_t step = 1; step < blocks; step *= 2) {
@@ -103,9 +177,10 @@ class PackedTest : public testing::TestWithParam<const char*> {
 
 TEST_P(PackedTest, GivesTheBitsOfTheDefinition) {
   ThreadPool pool(2);
-  for (const PackedType type : {PackedType::kInt4, PackedType::kInt8}) {
+  for (const PackedType type : kPackedTypes) {
     for (const auto& [outs, depth] : {std::pair<int64_t, int64_t>{16, 32}, {1, 7}, {17, 40}, {33, 256}, {64, 1408}}) {
-      const Quantized w = RandomMatrix(type, outs, depth, static_cast<uint32_t>(outs * depth));
+      const int64_t skip = depth == 1408 ? LayoutOf(type).block_groups - 1 : 0;
+      const Quantized w = RandomMatrix(type, outs, depth, static_cast<uint32_t>(outs * depth), skip);
       for (const int64_t rows : {1, 2, 3, 8, 15, 37}) {
         const std::vector<float> x = Values(rows * depth, static_cast<uint32_t>(rows + depth));
         std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
@@ -124,17 +199,11 @@ TEST_P(PackedTest, GivesTheBitsOfTheDefinition) {
 
 TEST_P(PackedTest, ExtremesNeitherOverflowNorVanish) {
   const int64_t depth = 1024, outs = 16, rows = 13;  // panels too
-  for (const PackedType type : {PackedType::kInt4, PackedType::kInt8}) {
+  for (const PackedType type : kPackedTypes) {
     for (const int sign : {-1, 1}) {
-      Quantized w = RandomMatrix(type, outs, depth, 1);
-      const int8_t extreme = type == PackedType::kInt4 ? -8 : static_cast<int8_t>(127 * sign);
-      for (int64_t r = 0; r < outs; ++r) {
-        for (int64_t g = 0; g < PackedGroups(depth); ++g) {
-          int8_t* q = w.q.data() + (r * PackedGroups(depth) + g) * kGroup;
-          std::fill_n(q, kGroup, extreme);
-          PackGroup(w.matrix, r, g, q, w.scales[r * PackedGroups(depth) + g]);
-        }
-      }
+      const Range range = ValuesOf(type);
+      const auto extreme = static_cast<int>(sign < 0 ? range.begin : range.end);
+      const Quantized w = MakeMatrix(type, outs, depth, 1, 0, [&](std::mt19937&) { return extreme; });
       const std::vector<float> x(rows * depth, static_cast<float>(sign) * 3e30f);
       std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
       const QuantizedRows q = QuantizeRows(x, rows, depth, memory, nullptr);
@@ -169,19 +238,82 @@ INSTANTIATE_TEST_SUITE_P(Targets, PackedTest, testing::Values("avx512-vnni", "av
 });
 
 TEST(Packed, UnpacksWhatWasPacked) {
-  for (const PackedType type : {PackedType::kInt4, PackedType::kInt8}) {
+  for (const PackedType type : kPackedTypes) {
     const int64_t outs = 37, depth = 72;
     const Quantized w = RandomMatrix(type, outs, depth, 5);
     for (int64_t r = 0; r < outs; ++r) {
       for (int64_t g = 0; g < PackedGroups(depth); ++g) {
         float values[kGroup];
         UnpackGroup(w.matrix, r, g, values);
-        const int64_t at = r * PackedGroups(depth) + g;
         for (int64_t i = 0; i < kGroup; ++i) {
-          ASSERT_EQ(values[i], static_cast<float>(w.q[at * kGroup + i]) * ToFloat(w.scales[at]));
+          const Group& group = w.At(r, g);
+          const auto step = group.scale * static_cast<float>(group.halves[i / 16]);
+          ASSERT_EQ(values[i], step * static_cast<float>(group.q[i]) - group.least);
         }
       }
     }
+  }
+}
+
+// A file's blocks as integers are the weights that their decoder gives.
+TEST(Packed, BlocksOfAFileKeepTheirValues) {
+  for (const WeightFormat format :
+       {WeightFormat::kQ4_0, WeightFormat::kQ8_0, WeightFormat::kQ4_K, WeightFormat::kQ6_K}) {
+    const WeightFormatInfo info = InfoOf(format);
+    const PackedType type = PackedTypeOf(*PackedFrom(format));
+    std::mt19937 random(11);
+    for (int round = 0; round < 50; ++round) {
+      std::vector<std::byte> block(info.group_bytes);
+      for (std::byte& byte : block) byte = static_cast<std::byte>(random());
+      Matrix stored;
+      stored.data = block.data();
+      stored.format = format;
+      stored.rows = 1;
+      stored.cols = info.group;
+      stored.row_bytes = info.group_bytes;
+      std::vector<float> expected(info.group), values(info.group);
+      WidenRow(stored, 0, expected.data());
+      if (!std::all_of(expected.begin(), expected.end(), [](float v) { return std::isfinite(v); })) continue;
+      std::vector<std::byte> memory(PackedBytes(type, 1, info.group));
+      const PackedWeights packed{memory.data(), type, 1, info.group};
+      PackBlock(packed, 0, 0, ReadBlock(type, block.data()));
+      for (int64_t g = 0; g < info.group / kGroup; ++g) UnpackGroup(packed, 0, g, values.data() + g * kGroup);
+      ASSERT_EQ(values, expected) << Name(format) << " block " << round;
+    }
+  }
+}
+
+// How far a rounded value may be from its own, in parts of the largest of its block.
+TEST(Packed, BlocksAreRoundedToTheNearest) {
+  struct Case {
+    PackedType type;
+    float most;
+  };
+  for (const Case& c : {Case{PackedType::kQ4_0, 1 / 7.9f},
+                        {PackedType::kQ8_0, 1 / 250.0f},
+                        {PackedType::kQ4_K, 1 / 12.0f},
+                        {PackedType::kQ6_K, 1 / 30.0f}}) {
+    const int64_t count = LayoutOf(c.type).block_groups * kGroup;
+    std::mt19937 random(4);
+    std::normal_distribution<float> normal;
+    for (int round = 0; round < 20; ++round) {
+      std::vector<float> x(count), got(count);
+      float largest = 0;
+      for (float& v : x) largest = std::max(largest, std::fabs(v = normal(random)));
+      std::vector<std::byte> memory(PackedBytes(c.type, 1, count));
+      const PackedWeights packed{memory.data(), c.type, 1, count};
+      PackBlock(packed, 0, 0, QuantizeBlock(c.type, x.data(), count));
+      for (int64_t g = 0; g < count / kGroup; ++g) UnpackGroup(packed, 0, g, got.data() + g * kGroup);
+      for (int64_t i = 0; i < count; ++i) {
+        ASSERT_LE(std::fabs(got[i] - x[i]), c.most * largest) << static_cast<int>(c.type);
+      }
+    }
+    const std::vector<float> zeros(count, 0.0f);
+    const PackedBlock none = QuantizeBlock(c.type, zeros.data(), count);
+    EXPECT_EQ(ToFloat(F16{none.d}), 0.0f);
+    std::vector<float> bad(count, 1.0f);
+    bad[5] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(std::isnan(ToFloat(F16{QuantizeBlock(c.type, bad.data(), count).d})));
   }
 }
 

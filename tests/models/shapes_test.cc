@@ -18,9 +18,10 @@ constexpr const char* kFamilies[] = {"deepseek_v3", "kimi_k2", "moonlight",    "
 constexpr const char* kMixtures[] = {"deepseek_v3", "kimi_k2",      "moonlight",      "tiny-deepseek-v3",
                                      "qwen3_moe",   "llama4_scout", "llama4_maverick"};
 // Kept in another format than they are stored in: FAMILY+WEIGHTS, the head too.
-constexpr const char* kKept[] = {"deepseek_v3+int4", "deepseek_v3-fp8+int8", "moonlight+int8", "qwen3_moe+int4",
-                                 "llama4_scout+int8"};
-constexpr const char* kKeptDense[] = {"llama3+int8", "qwen3+int4", "gemma3n+int4", "gpt2+int8"};
+constexpr const char* kKept[] = {"deepseek_v3+int4",  "deepseek_v3-fp8+int8", "moonlight+int8", "qwen3_moe+int4",
+                                 "llama4_scout+int8", "moonlight+q4_k",       "qwen3_moe+q6_k"};
+constexpr const char* kKeptDense[] = {"llama3+int8", "qwen3+int4",  "gemma3n+int4",
+                                      "gpt2+int8",   "llama3+q4_0", "gpt2+q8_0"};
 constexpr const char* kQuantized[] = {"deepseek_v3-fp8", "kimi_k2-int4", "qwen3_moe-fp8"};
 constexpr int64_t kTokens = 96, kPrompt = 60;  // the rest in emitted form; the 64th position begins a new segment
 

@@ -1,0 +1,20 @@
+// Few rows by a matrix in FP8: what x86 does better than the tiles of matmul.cc, with the same bits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace atl::models::kernels {
+
+struct Matrix;
+
+// y[r w.rows + o] for outputs o of [begin, end), as MatMul, whose cuts it takes: multiples of 16, like the matrix's
+// first column in its first block of scales. x: [rows, w.cols], each 16 values in the order that InLaneOrder gives.
+using Fp8RowsFunction = void (*)(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
+                                 std::span<const int64_t> cuts, float* y);
+Fp8RowsFunction Fp8RowsAvx2();  // null: this machine lacks it
+
+// to[16 c + 4 j + i] = x[16 c + 4 i + j]; n is a multiple of 16.
+void InLaneOrder(const float* x, int64_t n, float* to);
+
+}  // namespace atl::models::kernels
