@@ -23,15 +23,24 @@ namespace {
 // first-level cache while a group's rows pass over it, a block of the group's rows in the second-level cache.
 constexpr int64_t kRowGroup = 64;
 constexpr int64_t kStrip = 16;
+constexpr int64_t kNearCache = 16 << 10;  // bytes of weights that stay in the first-level cache beside some rows
 // Accumulators of one tile, each a vector: as many as registers allow beside the operands.
 constexpr int kTileOuts = 4;
-constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 2 : 4;
+constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 4;
+
+// Loaded once for all rows: GCC would make the load an operand of each of their multiply-adds.
+HWY_INLINE V InRegister(V v) {
+#if HWY_TARGET == HWY_AVX2
+  asm("" : "+x"(v.raw));  // NOLINT(hicpp-no-assembler): no instruction
+#endif
+  return v;
+}
 
 // Sums over [0, count) of a tile; sums[r * kStrip + o]. Vectors narrower than 16 lanes pass over the block once for
 // each part of the lanes: the accumulators stay in registers, and the second pass reads from the first-level cache.
 template <int kRows, int kOuts, typename T>
 HWY_INLINE void BlockSums(const float* x, int64_t x_stride, const T* w, int64_t w_stride, int64_t count, float* sums) {
-  Lanes acc[kRows * kOuts];
+  Lanes acc[kRows][kOuts];
   const int64_t whole = count / kLanes * kLanes;
   for (int part = 0; part < kParts; ++part) {
     V sum[kRows][kOuts];
@@ -39,15 +48,15 @@ HWY_INLINE void BlockSums(const float* x, int64_t x_stride, const T* w, int64_t 
       for (V& v : row) v = hn::Zero(D());
     }
     for (int64_t k = part * kWidth; k < whole; k += kLanes) {
-      V weights[kOuts];
-      for (int o = 0; o < kOuts; ++o) weights[o] = LoadPart(w + o * w_stride + k);
-      for (int r = 0; r < kRows; ++r) {
-        const V value = LoadPart(x + r * x_stride + k);
-        for (int o = 0; o < kOuts; ++o) sum[r][o] = Fma(value, weights[o], sum[r][o]);
+      V values[kRows];
+      for (int r = 0; r < kRows; ++r) values[r] = LoadPart(x + r * x_stride + k);
+      for (int o = 0; o < kOuts; ++o) {
+        const V weights = InRegister(LoadPart(w + o * w_stride + k));
+        for (int r = 0; r < kRows; ++r) sum[r][o] = Fma(values[r], weights, sum[r][o]);
       }
     }
     for (int r = 0; r < kRows; ++r) {
-      for (int o = 0; o < kOuts; ++o) acc[r * kOuts + o].part[part] = sum[r][o];
+      for (int o = 0; o < kOuts; ++o) acc[r][o].part[part] = sum[r][o];
     }
   }
   if (whole < count) {  // lanes beyond the end add 0 x 0
@@ -55,12 +64,10 @@ HWY_INLINE void BlockSums(const float* x, int64_t x_stride, const T* w, int64_t 
     for (int o = 0; o < kOuts; ++o) weights[o] = LoadRest(w + o * w_stride + whole, count - whole);
     for (int r = 0; r < kRows; ++r) {
       const Lanes values = LoadRest(x + r * x_stride + whole, count - whole);
-      for (int o = 0; o < kOuts; ++o) FmaTo(values, weights[o], &acc[r * kOuts + o]);
+      for (int o = 0; o < kOuts; ++o) FmaTo(values, weights[o], &acc[r][o]);
     }
   }
-  float tile[kRows * kOuts];
-  SumLanes(acc, tile);
-  for (int r = 0; r < kRows; ++r) std::copy_n(tile + r * kOuts, kOuts, sums + r * kStrip);
+  for (int r = 0; r < kRows; ++r) SumLanes(acc[r], sums + r * kStrip);
 }
 
 template <int kRows, typename T>
@@ -81,7 +88,7 @@ HWY_INLINE void Tiles(const float* x, int64_t x_stride, int64_t rows, const T* w
   for (; r + kTileRows <= rows; r += kTileRows) {
     TileRow<kTileRows>(x + r * x_stride, x_stride, w, w_stride, outs, count, sums + r * kStrip);
   }
-  for (; r + 2 <= rows; r += 2) {
+  for (; kTileRows > 2 && r + 2 <= rows; r += 2) {
     TileRow<2>(x + r * x_stride, x_stride, w, w_stride, outs, count, sums + r * kStrip);
   }
   if (r < rows) TileRow<1>(x + r * x_stride, x_stride, w, w_stride, outs, count, sums + r * kStrip);
@@ -102,11 +109,11 @@ HWY_INLINE void AddTile(const float* x, int64_t x_stride, const float* w, int64_
       for (int o = 0; o < kOuts; ++o) sum[r][o] = LoadPart(lanes + (r * kStrip + o) * kLanes + part * kWidth);
     }
     for (int64_t k = part * kWidth; k < whole; k += kLanes) {
-      V weights[kOuts];
-      for (int o = 0; o < kOuts; ++o) weights[o] = LoadPart(w + o * kDecoded + k);
-      for (int r = 0; r < kRows; ++r) {
-        const V value = LoadPart(x + r * x_stride + k);
-        for (int o = 0; o < kOuts; ++o) sum[r][o] = Fma(value, weights[o], sum[r][o]);
+      V values[kRows];
+      for (int r = 0; r < kRows; ++r) values[r] = LoadPart(x + r * x_stride + k);
+      for (int o = 0; o < kOuts; ++o) {
+        const V weights = InRegister(LoadPart(w + o * kDecoded + k));
+        for (int r = 0; r < kRows; ++r) sum[r][o] = Fma(values[r], weights, sum[r][o]);
       }
     }
     for (int r = 0; r < kRows; ++r) {
@@ -191,7 +198,7 @@ HWY_INLINE void WeightedColumns(const float* a, int64_t a_stride, const T* rows,
   }
   for (int64_t i = 0; i < count; ++i) {
     V values[kVectors];
-    for (int v = 0; v < kVectors; ++v) values[v] = LoadPart(rows + i * stride + v * kWidth);
+    for (int v = 0; v < kVectors; ++v) values[v] = InRegister(LoadPart(rows + i * stride + v * kWidth));
     for (int r = 0; r < kRows; ++r) {
       const V factor = hn::Set(D(), a[r * a_stride + i]);
       for (int v = 0; v < kVectors; ++v) sum[r][v] = Fma(factor, values[v], sum[r][v]);
@@ -205,7 +212,7 @@ HWY_INLINE void WeightedColumns(const float* a, int64_t a_stride, const T* rows,
 template <int kRows, typename T>
 HWY_INLINE void WeightedRows(const float* a, int64_t a_stride, const T* rows, int64_t stride, int64_t count,
                              int64_t width, float* out, int64_t out_stride) {
-  constexpr int kWide = kRows == 1 ? 8 : 2;
+  constexpr int kWide = kRows == 1 ? 8 : HWY_TARGET == HWY_AVX2 ? 3 : 4;
   int64_t c = 0;
   for (; c + kWide * kWidth <= width; c += kWide * kWidth) {
     WeightedColumns<kRows, kWide>(a, a_stride, rows + c, stride, count, out + c, out_stride);
@@ -259,7 +266,8 @@ template <typename T>
 HWY_INLINE void Strips(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
                        std::span<const int64_t> cuts, float* y) {
   // Few rows: the weights are read once, whole outputs one after another. Many: strips of outputs.
-  const int64_t strip = rows <= kTileRows ? 2 * kTileOuts : kStrip;
+  const int64_t row_bytes = cuts[1] * InfoOf(w.format).group_bytes;  // of a block of K, about
+  const int64_t strip = rows <= kTileRows ? 2 * kTileOuts : row_bytes * kStrip > kNearCache ? kTileOuts : kStrip;
   for (int64_t row = 0; row < rows; row += kRowGroup) {
     const int64_t group = std::min(kRowGroup, rows - row);
     for (int64_t out = begin; out < end; out += strip) {
