@@ -23,7 +23,7 @@ HWY_BEFORE_NAMESPACE();
 namespace atl::models::kernels::HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kFp8Block = 128;
+inline constexpr int64_t kFp8Block = 128;
 
 // Its plain form, of the value itself.
 HWY_INLINE float E4m3(uint8_t bits) {

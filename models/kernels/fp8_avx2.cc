@@ -44,65 +44,82 @@ inline __m256 SumLanes(const __m256 (&v)[4]) {
                        _mm256_add_ps(odd, _mm256_permute_ps(odd, 0x4e)));
 }
 
-// Outputs [out, out + 2 kPairs); beyond `end` the last one again.
+// 2 kPairs outputs.
+template <int kPairs>
+struct Outputs {
+  const uint8_t* weights[2 * kPairs];
+  const float* scales[2 * kPairs];  // of the first block that the matrix touches
+
+  // From `out` on; beyond `end` the last one again.
+  Outputs(const Matrix& w, int64_t out, int64_t end) {
+    for (int i = 0; i < 2 * kPairs; ++i) {
+      const int64_t o = std::min(out + i, end - 1);
+      weights[i] = w.Row<uint8_t>(o);
+      scales[i] =
+          reinterpret_cast<const float*>(w.scales.data + (w.scales.skip_rows + o) / kBlock * w.scales.row_bytes);
+    }
+  }
+  __m256 Scale(int pair, int64_t block) const {
+    const auto one = [&](int i) { return _mm_set1_ps(scales[i][block] * 0x1p120f); };
+    return _mm256_set_m128(one(2 * pair + 1), one(2 * pair));
+  }
+  void PrefetchLines(int64_t at) const {
+    for (const uint8_t* row : weights) _mm_prefetch(reinterpret_cast<const char*>(row + at), _MM_HINT_T0);
+  }
+};
+
+template <int kRows, int kPairs>
+struct LaneSums {
+  __m256 of[kRows][kPairs][4];
+
+  // Adds columns [begin, end), which share their scales.
+  void Add(const float* x, const Matrix& w, const Outputs<kPairs>& outputs, int64_t begin, int64_t end) {
+    __m256 scale[kPairs];
+    for (int p = 0; p < kPairs; ++p) scale[p] = outputs.Scale(p, (w.scales.skip_cols + begin) / kBlock);
+    LaneSums sums = *this;  // in registers: through `this` they might be what the pointers point to
+    for (int64_t k = begin; k < end; k += kColumns) {
+      if (k % 64 < kColumns) outputs.PrefetchLines(k + kAheadRows * w.row_bytes);
+      __m256 values[kRows][4];
+      for (int i = 0; i < kRows * 4; ++i) {
+        values[i / 4][i % 4] = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x + i / 4 * w.cols + k + i % 4 * 4));
+      }
+      for (int p = 0; p < kPairs; ++p) {
+        __m256 weights[4];
+        Decode(outputs.weights[2 * p] + k, outputs.weights[2 * p + 1] + k, scale[p], weights);
+        for (int i = 0; i < kRows * 4; ++i) {
+          __m256* sum = &sums.of[i / 4][p][i % 4];
+          *sum = _mm256_fmadd_ps(values[i / 4][i % 4], weights[i % 4], *sum);
+        }
+      }
+    }
+    *this = sums;
+  }
+};
+
 template <int kRows, int kPairs>
 void Sums(const float* x, const Matrix& w, int64_t out, int64_t end, std::span<const int64_t> cuts, float* y) {
-  const uint8_t* rows[2 * kPairs];
-  const float* scales[2 * kPairs];
-  for (int i = 0; i < 2 * kPairs; ++i) {
-    const int64_t o = std::min(out + i, end - 1);
-    rows[i] = w.Row<uint8_t>(o);
-    scales[i] = reinterpret_cast<const float*>(w.scales.data + (w.scales.skip_rows + o) / kBlock * w.scales.row_bytes);
-  }
+  const Outputs<kPairs> outputs(w, out, end);
   const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
   const int blocks = static_cast<int>(cuts.size()) - 1;
   __m256 waiting[kRows][kPairs][3], sums[kRows][kPairs] = {};
   for (int b = 0; b < blocks; ++b) {
-    __m256 acc[kRows][kPairs][4];
-    for (auto& row : acc) {
-      for (auto& pair : row) std::fill_n(pair, 4, _mm256_setzero_ps());
-    }
+    LaneSums<kRows, kPairs> lanes = {};
     for (int64_t k = cuts[b]; k < cuts[b + 1];) {
-      const int64_t column = w.scales.skip_cols + k, stop = std::min(cuts[b + 1], k + kBlock - column % kBlock);
-      __m256 scale[kPairs];
-      for (int p = 0; p < kPairs; ++p) {
-        const auto one = [&](int i) { return _mm_set1_ps(scales[i][column / kBlock] * 0x1p120f); };
-        scale[p] = _mm256_set_m128(one(2 * p + 1), one(2 * p));
-      }
-      for (; k < stop; k += kColumns) {
-        if (k % 64 < kColumns) {
-          for (const uint8_t* row : rows) {
-            _mm_prefetch(reinterpret_cast<const char*>(row + kAheadRows * w.row_bytes + k), _MM_HINT_T0);
-          }
-        }
-        __m256 values[kRows][4];
-        for (int r = 0; r < kRows; ++r) {
-          for (int j = 0; j < 4; ++j) {
-            values[r][j] = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x + r * w.cols + k + 4 * j));
-          }
-        }
-        for (int p = 0; p < kPairs; ++p) {
-          __m256 weights[4];
-          Decode(rows[2 * p] + k, rows[2 * p + 1] + k, scale[p], weights);
-          for (int r = 0; r < kRows; ++r) {
-            for (int j = 0; j < 4; ++j) acc[r][p][j] = _mm256_fmadd_ps(values[r][j], weights[j], acc[r][p][j]);
-          }
-        }
-      }
+      const int64_t stop = std::min(cuts[b + 1], k + kBlock - (w.scales.skip_cols + k) % kBlock);
+      lanes.Add(x, w, outputs, k, stop);
+      k = stop;
     }
-    for (int r = 0; r < kRows; ++r) {
-      for (int p = 0; p < kPairs; ++p) {
-        sums[r][p] = SumLanes(acc[r][p]);
-        AddToTree(b, blocks, &sums[r][p], waiting[r][p], add);
-      }
+    for (int i = 0; i < kRows * kPairs; ++i) {
+      const int r = i / kPairs, p = i % kPairs;
+      sums[r][p] = SumLanes(lanes.of[r][p]);
+      AddToTree(b, blocks, &sums[r][p], waiting[r][p], add);
     }
   }
-  for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPairs; ++p) {
-      float* to = y + r * w.rows + out + 2 * p;
-      to[0] = _mm256_cvtss_f32(sums[r][p]);
-      if (out + 2 * p + 1 < end) to[1] = _mm_cvtss_f32(_mm256_extractf128_ps(sums[r][p], 1));
-    }
+  for (int i = 0; i < kRows * kPairs; ++i) {
+    const int r = i / kPairs, p = i % kPairs;
+    float* to = y + r * w.rows + out + 2 * p;
+    to[0] = _mm256_cvtss_f32(sums[r][p]);
+    if (out + 2 * p + 1 < end) to[1] = _mm_cvtss_f32(_mm256_extractf128_ps(sums[r][p], 1));
   }
 }
 

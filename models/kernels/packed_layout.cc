@@ -100,7 +100,7 @@ void UnpackGroup(const PackedWeights& w, int64_t row, int64_t group, float* out)
         out[i] = of.scale * q - of.least;
         break;
       case PackedType::kQ6_K:
-        out[i] = of.scale * static_cast<float>(of.halves[i / 16]) * q;
+        out[i] = of.scale * static_cast<float>(i < 16 ? of.halves[0] : of.halves[1]) * q;
         break;
       default:
         out[i] = of.scale * q;

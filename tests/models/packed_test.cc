@@ -63,7 +63,7 @@ void Pack(const PackedBlock& block, int64_t row, int64_t first, Quantized* w) {
     group.scale = type == PackedType::kQ4_K ? d * static_cast<float>(block.scales[g]) : d;
     group.least = type == PackedType::kQ4_K ? dmin * static_cast<float>(block.least[g]) : 0;
     if (type == PackedType::kQ6_K) {
-      for (int h = 0; h < 2; ++h) group.halves[h] = block.scales[2 * g + h];
+      std::copy_n(block.scales + 2 * g, 2, group.halves);
     }
   }
 }
@@ -82,8 +82,8 @@ Quantized MakeMatrix(PackedType type, int64_t rows, int64_t cols, uint32_t seed,
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t g = -skip; g < groups; g += step) {
       PackedBlock block;
-      for (int64_t i = 0; i < step * kGroup && g * kGroup + i < cols; ++i)
-        block.q[i] = static_cast<int8_t>(value(random));
+      const int64_t count = std::min(step * kGroup, cols - g * kGroup);
+      for (int64_t i = 0; i < count; ++i) block.q[i] = static_cast<int8_t>(value(random));
       if (!IsBlocks(type)) {
         const BF16 of = ToBF16(scale(random));
         PackGroup(w.matrix, r, g, block.q, of);
@@ -135,15 +135,14 @@ std::vector<float> Expected(const Quantized& w, const QuantizedRows& x, const st
       for (int64_t b = 0; b < blocks; ++b) {
         for (int64_t g = cuts[b] / kGroup; g < PackedGroups(cuts[b + 1]); ++g) {
           const Group& group = w.At(o, g);
-          int64_t sum = 0, x_sum = 0;
+          int64_t sum = 0;
           for (int64_t i = 0; i < kGroup; ++i) {
-            const int64_t value = x.values[(r * groups + g) * kGroup + i];
-            sum += group.q[i] * value * group.halves[i / 16];
-            x_sum += value;
+            sum += group.q[i] * x.values[(r * groups + g) * kGroup + i] * group.halves[i / 16];
           }
           const float a = x.scales[r * groups + g];
           if (w.matrix.type == PackedType::kQ4_K) {
-            const float part = std::fma(-group.least, static_cast<float>(x_sum), static_cast<float>(sum) * group.scale);
+            const float part = std::fma(-group.least, static_cast<float>(x.sums[r * groups + g]),
+                                        static_cast<float>(sum) * group.scale);
             sums[b] = std::fma(part, a, sums[b]);
           } else {
             sums[b] = std::fma(static_cast<float>(sum), group.scale * a, sums[b]);
@@ -247,7 +246,7 @@ TEST(Packed, UnpacksWhatWasPacked) {
         UnpackGroup(w.matrix, r, g, values);
         for (int64_t i = 0; i < kGroup; ++i) {
           const Group& group = w.At(r, g);
-          const auto step = group.scale * static_cast<float>(group.halves[i / 16]);
+          const auto step = group.scale * static_cast<float>(i < 16 ? group.halves[0] : group.halves[1]);
           ASSERT_EQ(values[i], step * static_cast<float>(group.q[i]) - group.least);
         }
       }
