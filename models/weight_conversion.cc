@@ -4,6 +4,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "models/fp8_conversion.h"
 #include "models/kernels/kernels.h"
 #include "models/kernels/packed_blocks.h"
 #include "models/kernels/packed_layout.h"
@@ -66,12 +67,7 @@ Moved Compare(const kernels::Matrix& from, int64_t from_column, const kernels::M
   for (int64_t row = 0; row < from.rows; ++row) {
     kernels::DecodeRow(from, row, from_column, to.cols, before.data());
     kernels::DecodeRow(to, to_row + row, 0, to.cols, after.data());
-    for (int64_t i = 0; i < to.cols; ++i) {
-      const float difference = std::fabs(before[i] - after[i]);
-      moved.squares += static_cast<double>(before[i]) * before[i];
-      moved.differences += static_cast<double>(difference) * difference;
-      moved.largest = std::max(moved.largest, difference);
-    }
+    moved.Add(before, after);
   }
   return moved;
 }
@@ -89,8 +85,24 @@ bool HasGroupScales(WeightFormat format) {
 
 }  // namespace
 
+void Moved::Add(std::span<const float> before, std::span<const float> after) {
+  for (size_t i = 0; i < before.size(); ++i) {
+    const float difference = std::fabs(before[i] - after[i]);
+    squares += static_cast<double>(before[i]) * before[i];
+    differences += static_cast<double>(difference) * difference;
+    largest = std::max(largest, difference);
+  }
+}
+
+void Moved::Add(const Moved& other) {
+  squares += other.squares;
+  differences += other.differences;
+  largest = std::max(largest, other.largest);
+}
+
 absl::Status ConvertSlice(const Parameter& p, const StoredTensor& stored, const Slice& slice, std::byte* out,
                           ThreadPool* pool, Moved* moved) {
+  if (p.format == WeightFormat::kFp8Block) return ConvertSliceToFp8(p, stored, slice, out, pool, moved);
   ATOLL_CHECK(IsPacked(p.format) || p.format == WeightFormat::kBF16, "{} is not converted to {}", p.name,
               Name(p.format));
   const kernels::Matrix to = kernels::PackedMatrix(out, p.format, slice.rows, slice.columns);
@@ -139,9 +151,7 @@ absl::Status ConvertSlice(const Parameter& p, const StoredTensor& stored, const 
       if (moved != nullptr) {
         const Moved of = Compare(from, slice.columns.begin - columns.begin, to, tile * kRows);
         std::lock_guard lock(mutex);
-        moved->squares += of.squares;
-        moved->differences += of.differences;
-        moved->largest = std::max(moved->largest, of.largest);
+        moved->Add(of);
       }
     }
   });

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cmath>
+#include <span>
 
 #include "models/spec/parameters.h"
 #include "models/weights/stored_tensor.h"
@@ -22,9 +23,11 @@ struct Moved {
   float largest = 0;       // difference
   // The root of the mean squared difference over that of the values.
   double Relative() const { return squares > 0 ? std::sqrt(differences / squares) : 0; }
+  void Add(std::span<const float> before, std::span<const float> after);
+  void Add(const Moved& other);
 };
 
-// parameter.format: bf16 or packed, stored in any other. Weights of 4 bits with a bf16 scale for each 32 columns
+// parameter.format: bf16, FP8 or packed, stored in any other. Weights of 4 bits with a bf16 scale for each 32 columns
 // (compressed-tensors) keep their values; everything else is decoded to f32 and rounded to the nearest value.
 // `moved`, if not null, learns how far the values moved.
 absl::Status ConvertSlice(const Parameter& parameter, const StoredTensor& stored, const Slice& slice, std::byte* out,

@@ -15,10 +15,10 @@ void AddModelFlag(CLI::App* command, std::string* model) {
 }
 
 void AddWeightFlags(CLI::App* command, std::string* weights, std::string* head_weights) {
-  command->add_option(
-      "--weights", *weights,
-      "what the layers' products are kept in: stored (default), bf16, int8, int4, q4_0, q8_0, q4_k or q6_k (converted "
-      "while loading), or native (GGUF's q4_0, q8_0, q4_k and q6_k multiplied as integers)");
+  command->add_option("--weights", *weights,
+                      "what the layers' products are kept in: stored (default), bf16, fp8, int8, int4, q4_0, q8_0, "
+                      "q4_k or q6_k (converted "
+                      "while loading), or native (GGUF's q4_0, q8_0, q4_k and q6_k multiplied as integers)");
   command->add_option("--head-weights", *head_weights, "the same for the head, which stays as stored otherwise");
 }
 

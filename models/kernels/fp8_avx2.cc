@@ -1,7 +1,8 @@
 // AVX2: 16 columns of two outputs at once. FP8's bits make the upper half of an f32 of 2^-120 the value, of which a
 // scale times 2^120 makes the weight, rounded once: 9 instructions for 32 of them, where conversions from f16 take 15.
 // Bytes 4 i + j of a load become vector j without a shuffle, hence the order of x. A subnormal value is a subnormal f32
-// on the way; processors that are slow with those meet one in ten thousand weights.
+// on the way (scales are at most 128: slice_reader.cc); processors that are slow with those meet one in ten thousand
+// weights.
 #include "models/kernels/fp8_rows.h"
 #include "models/kernels/kernels.h"
 #include "models/kernels/packed_tile.h"

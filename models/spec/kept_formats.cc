@@ -16,6 +16,7 @@ struct NamedFormat {
 };
 const NamedFormat kNames[] = {{"stored", std::nullopt},
                               {"bf16", WeightFormat::kBF16},
+                              {"fp8", WeightFormat::kFp8Block},
                               {"int8", WeightFormat::kPackedInt8},
                               {"int4", WeightFormat::kPackedInt4},
                               {"q4_0", WeightFormat::kPackedQ4_0},

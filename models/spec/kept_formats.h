@@ -11,7 +11,7 @@
 //   - the router, norms and embeddings, and the head, unless it is chosen too (a tied head is the embedding)
 //   - up projections of latents (kv_b_proj): the absorbed form multiplies by their transpose
 //   - a matrix whose inputs do not fill groups, or are cut over ranks inside one: heads narrower than 32
-// bf16: all products of the layers, those up projections too.
+// bf16, fp8 (block FP8 as published): all products of the layers, those up projections too.
 #pragma once
 
 #include <optional>
@@ -29,7 +29,7 @@ struct KeptFormats {
   std::optional<WeightFormat> layers, head;  // nullopt: as stored
   bool native_layers = false, native_head = false;
 
-  // Each of "stored" (or empty), "bf16", "int8", "int4", "q4_0", "q8_0", "q4_k", "q6_k", "native".
+  // Each of "stored" (or empty), "bf16", "fp8", "int8", "int4", "q4_0", "q8_0", "q4_k", "q6_k", "native".
   static absl::StatusOr<KeptFormats> Named(const std::string& weights, const std::string& head_weights);
   bool any() const { return layers || head || native_layers || native_head; }
   bool packed() const {

@@ -3,19 +3,11 @@
 #include <cmath>
 #include <cstring>
 
+#include "models/weights/e4m3.h"
 #include "parallel/base/mix.h"
 
 namespace atl::models {
 namespace {
-
-constexpr float kLargestE4m3 = 448;
-
-// To e4m3, |value| <= 448: to nearest, ties to even.
-uint8_t ToE4m3(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
-  if (magnitude < 0x3c800000u) return static_cast<uint8_t>(sign | std::lrint(std::fabs(value) * 0x1p9f));
-  return static_cast<uint8_t>(sign | ((magnitude - (120u << 23) + 0x7ffffu + (magnitude >> 20 & 1u)) >> 20));
-}
 
 // Makes the elements of one parameter.
 class Maker {

@@ -43,7 +43,7 @@ def bench(failures):
         print(f"{weights} {ranks}x{tp}: " + ", ".join(f"{n} {r['tokens_per_s']:.1f}/s" for n, r in rows.items()), flush=True)
     for args, says in ((("--config", config, "--batch", "0"), "--batch wants numbers of at least 1"),
                        (("--prompt", "4"), "give one of --config and --model"),
-                       (("--config", config, "--weights", "int3"), "--weights int3 is unknown; stored, bf16, int8, int4, q4_0, q8_0, q4_k, q6_k and native exist"),
+                       (("--config", config, "--weights", "int3"), "--weights int3 is unknown; stored, bf16, fp8, int8, int4, q4_0, q8_0, q4_k, q6_k and native exist"),
                        (("--config", config, "--ranks", "2", "--batch", "1"), "--batch 1 is not even over 2")):
         done = run("bench", "engine", *args)
         check(done.returncode == 2 and says in done.stderr, f"{args}: {done.returncode} {done.stderr}", failures)

@@ -155,7 +155,7 @@ TEST(WeightsFormats, WrongFp8IsRefusedInOneSentence) {
   Fp8 missing;
   missing.tensors.Remove(scales);
   EXPECT_THAT(Error(missing.tensors, p), HasSubstr("is stored as fp8, but its scales " + scales + " are missing"));
-  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+  for (const float bad : {NAN, INFINITY, -INFINITY, 129.0f}) {
     Fp8 nan;
     nan.scales[7] = bad;
     nan.tensors.Add(scales, DType::kF32, {kScaleRows, kScaleCols}, nan.scales);
