@@ -18,7 +18,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from cluster import ATOLL, MODEL, Server, eval_cases  # noqa: E402
 
-FORMATS = "stored,int8,int4,q8_0,q6_k,q4_k,q4_0"
+FORMATS = "stored,fp8,int8,int4,q8_0,q6_k,q4_k,q4_0"
 
 
 def answers(weights, cases):
