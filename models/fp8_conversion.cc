@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "models/kernels/fp8_rows.h"
 #include "models/kernels/kernels.h"
 #include "models/weights/e4m3.h"
 #include "models/weights/slice_reader.h"
@@ -50,17 +51,17 @@ absl::Status Read(const Parameter& p, const StoredTensor& stored, BlockRow* to) 
 
 absl::Status ConvertSliceToFp8(const Parameter& p, const StoredTensor& stored, const Slice& slice, std::byte* out,
                                ThreadPool* pool, Moved* moved) {
-  constexpr int64_t kBlock = 128;
   const Packing packing = PackingOf(p.format, slice.rows, slice.columns);
-  const Range columns{packing.scale_columns.begin * kBlock, std::min(packing.scale_columns.end * kBlock, p.shape[1])};
+  const Range columns{packing.scale_columns.begin * kernels::kFp8Block,
+                      std::min(packing.scale_columns.end * kernels::kFp8Block, p.shape[1])};
   std::mutex mutex;
   absl::Status first_error;
   ParallelFor(pool, packing.scale_rows.size(), [&](int64_t block, int64_t last) {
     BlockRow of;
     std::vector<float> scales(packing.scale_columns.size()), kept(slice.columns.size());
     for (; block < last; ++block) {
-      const int64_t begin = (packing.scale_rows.begin + block) * kBlock;
-      of.rows = {begin, std::min(begin + kBlock, p.shape[0])};
+      const int64_t begin = (packing.scale_rows.begin + block) * kernels::kFp8Block;
+      of.rows = {begin, std::min(begin + kernels::kFp8Block, p.shape[0])};
       of.columns = columns;
       if (absl::Status read = Read(p, stored, &of); !read.ok()) {
         std::lock_guard lock(mutex);
@@ -68,15 +69,15 @@ absl::Status ConvertSliceToFp8(const Parameter& p, const StoredTensor& stored, c
         return;
       }
       for (size_t c = 0; c < scales.size(); ++c) {
-        const int64_t at = columns.begin + static_cast<int64_t>(c) * kBlock;
-        scales[c] = of.Scale(at, std::min(at + kBlock, columns.end));
+        const int64_t at = columns.begin + static_cast<int64_t>(c) * kernels::kFp8Block;
+        scales[c] = of.Scale(at, std::min(at + kernels::kFp8Block, columns.end));
       }
       std::memcpy(out + packing.scales_at + block * packing.scale_row_bytes, scales.data(), packing.scale_row_bytes);
       const Range rows{std::max(of.rows.begin, slice.rows.begin), std::min(of.rows.end, slice.rows.end)};
       for (int64_t row = rows.begin; row < rows.end; ++row) {
         std::byte* to = out + (row - slice.rows.begin) * packing.row_bytes;
         for (int64_t column = slice.columns.begin; column < slice.columns.end; ++column) {
-          const float scale = scales[(column - columns.begin) / kBlock];
+          const float scale = scales[(column - columns.begin) / kernels::kFp8Block];
           *to++ = scale > 0 ? static_cast<std::byte>(ToE4m3(*of.At(row, column) / scale)) : std::byte{0};
         }
       }

@@ -38,8 +38,7 @@ absl::StatusOr<WeightArena> WeightArena::Load(const LoadOptions& options, int ra
     } else {
       ATOLL_ASSIGN_OR_RETURN(const StoredTensor stored, FindStored(checkpoint, p));
       const bool convert =
-          stored.format != p.format && p.shape.size() > 1 && options.spec.kept.any() &&
-          (IsPacked(p.format) || p.format == WeightFormat::kBF16 || p.format == WeightFormat::kFp8Block);
+          stored.format != p.format && p.shape.size() > 1 && options.spec.kept.any() && CanConvertTo(p.format);
       Moved moved;
       ATOLL_RETURN_IF_ERROR(convert ? ConvertSlice(p, stored, slice, at, pool, options.on_moved ? &moved : nullptr)
                                     : ReadSlice(p, stored, slice, at));

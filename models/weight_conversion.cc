@@ -102,9 +102,8 @@ void Moved::Add(const Moved& other) {
 
 absl::Status ConvertSlice(const Parameter& p, const StoredTensor& stored, const Slice& slice, std::byte* out,
                           ThreadPool* pool, Moved* moved) {
+  ATOLL_CHECK(CanConvertTo(p.format), "{} is not converted to {}", p.name, Name(p.format));
   if (p.format == WeightFormat::kFp8Block) return ConvertSliceToFp8(p, stored, slice, out, pool, moved);
-  ATOLL_CHECK(IsPacked(p.format) || p.format == WeightFormat::kBF16, "{} is not converted to {}", p.name,
-              Name(p.format));
   const kernels::Matrix to = kernels::PackedMatrix(out, p.format, slice.rows, slice.columns);
   const bool repack = stored.format == WeightFormat::kInt4BF16 && p.format == WeightFormat::kPackedInt4;
   const bool same_blocks = IsPacked(p.format) && BlocksOf(p.format) == stored.format;
@@ -160,26 +159,27 @@ absl::Status ConvertSlice(const Parameter& p, const StoredTensor& stored, const 
 
 namespace {
 
-// Scales with which random stored values have the mean square `square`. INT4, INT8, Q4_0, Q8_0: odd values alone, which
-// lie around 0 (a mean would add up to something that all rows share): their mean square is 21 of -7, -5 ... 7, 5461 of
-// -127, -125 ... 127, 341 of Q6_K's -31, -29 ... 31. Q4_K takes 2 q - 15, of mean square 85.
-kernels::PackedBlock DummyScales(kernels::PackedType type, double square) {
-  const auto scale = [&](double of) { return ToF16(static_cast<float>(std::sqrt(square / of))).bits; };
-  kernels::PackedBlock block;
-  std::fill_n(block.scales, std::size(block.scales), static_cast<int8_t>(1));
+// Mean square of random stored values. Odd values alone, which lie around 0 (a mean would add up to something that all
+// rows share): -7, -5 ... 7, or -127, -125 ... 127, or Q6_K's -31, -29 ... 31. Q4_K takes 2 q - 15.
+double DummySquare(kernels::PackedType type) {
   switch (type) {
     case kernels::PackedType::kQ4_K:
-      block.d = block.dmin = scale(85);
-      std::fill_n(block.scales, 8, static_cast<int8_t>(2));
-      std::fill_n(block.least, 8, static_cast<int8_t>(15));
-      return block;
+      return 85;
     case kernels::PackedType::kQ6_K:
-      block.d = scale(341);
-      return block;
+      return 341;
     default:
-      block.d = scale(kernels::IsNibbles(type) ? 21 : 5461);
-      return block;
+      return kernels::IsNibbles(type) ? 21 : 5461;
   }
+}
+
+// A block's scales, of which `step` makes a value of the stored one.
+kernels::PackedBlock DummyScales(kernels::PackedType type, float step) {
+  const bool shifted = type == kernels::PackedType::kQ4_K;
+  kernels::PackedBlock block;
+  block.d = block.dmin = ToF16(step).bits;
+  std::fill_n(block.scales, std::size(block.scales), static_cast<int8_t>(shifted ? 2 : 1));
+  std::fill_n(block.least, std::size(block.least), static_cast<int8_t>(15));
+  return block;
 }
 
 }  // namespace
@@ -194,9 +194,9 @@ void DummyPackedSlice(const Parameter& p, const Slice& slice, std::byte* out, Th
   const uint64_t seed = DummySeed(p.name);
   const bool nibbles = kernels::IsNibbles(to.type);
   const uint64_t odd = to.type == kernels::PackedType::kQ4_K ? 0 : nibbles ? 0x1111111111111111u : 0x0101010101010101u;
-  const double square = 1 / static_cast<double>(p.shape[1]);
-  const kernels::PackedBlock scales = DummyScales(to.type, square);
-  const BF16 group_scale = ToBF16(static_cast<float>(std::sqrt(square / (nibbles ? 21 : 5461))));
+  const auto step = static_cast<float>(std::sqrt(1 / (DummySquare(to.type) * static_cast<double>(p.shape[1]))));
+  const kernels::PackedBlock scales = DummyScales(to.type, step);
+  const BF16 group_scale = ToBF16(step);
   ParallelFor(pool, kernels::PackedTiles(to.rows), [&](int64_t tile, int64_t last) {
     for (; tile < last; ++tile) {
       const int64_t lanes = std::min(kRows, to.rows - tile * kRows);

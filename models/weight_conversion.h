@@ -27,7 +27,11 @@ struct Moved {
   void Add(const Moved& other);
 };
 
-// parameter.format: bf16, FP8 or packed, stored in any other. Weights of 4 bits with a bf16 scale for each 32 columns
+constexpr bool CanConvertTo(WeightFormat format) {
+  return IsPacked(format) || format == WeightFormat::kBF16 || format == WeightFormat::kFp8Block;
+}
+
+// parameter.format: one that CanConvertTo, stored in any other. Weights of 4 bits with a bf16 scale for each 32 columns
 // (compressed-tensors) keep their values; everything else is decoded to f32 and rounded to the nearest value.
 // `moved`, if not null, learns how far the values moved.
 absl::Status ConvertSlice(const Parameter& parameter, const StoredTensor& stored, const Slice& slice, std::byte* out,

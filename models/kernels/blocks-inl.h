@@ -6,6 +6,7 @@
 
 #include "models/kernels/codebooks.h"
 #include "models/kernels/kernels.h"
+#include "models/kernels/six_bits.h"
 // clang-format off
 #include "models/kernels/targets.h"
 #include "hwy/highway.h"
@@ -158,14 +159,13 @@ struct Q3_K {
   }
 };
 
-// Scale (low) and minimum (high) of run j of Q4_K and Q5_K: 6 bits each of 12 bytes.
+// Of run j of Q4_K and Q5_K.
 struct ScaleAndMin {
   float scale, least;
   ScaleAndMin(const uint8_t* packed, int j, float d, float dmin) {
-    const int s = j < 4 ? packed[j] & 63 : (packed[j + 4] & 15) | packed[j - 4] >> 6 << 4;
-    const int m = j < 4 ? packed[j + 4] & 63 : packed[j + 4] >> 4 | packed[j] >> 6 << 4;
-    scale = d * static_cast<float>(s);
-    least = dmin * static_cast<float>(m);
+    const SixBits of = SixBitsOf(packed, j);
+    scale = d * static_cast<float>(of.scale);
+    least = dmin * static_cast<float>(of.least);
   }
 };
 

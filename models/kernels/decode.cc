@@ -51,12 +51,12 @@ void DecodeBlocks(const Matrix& w, int64_t row, int64_t begin, int64_t count, fl
 }
 
 void DecodeFp8(const Matrix& w, int64_t row, int64_t begin, int64_t count, float* out) {
-  const Fp8Row of = Fp8RowOf(w, row);
-  const uint8_t* from = of.values + begin;
+  const uint8_t* from = w.Row<uint8_t>(row) + begin;
+  const float* scales = Fp8Scales(w, row);
   int64_t column = w.scales.skip_cols + begin;
   while (count > 0) {
     const int64_t taken = std::min(count, kFp8Block - column % kFp8Block);
-    const float scale = of.scales[column / kFp8Block];
+    const float scale = scales[column / kFp8Block];
     const V factor = hn::Set(D(), scale * 256.0f);
     int64_t i = 0;
     for (; i + kLanes <= taken; i += kLanes) {

@@ -5,7 +5,7 @@
 // 7), 3 mantissa bits; there are no infinities, and all ones, which is not a number, is refused when weights are read.
 #include <bit>
 
-#include "models/kernels/kernels.h"
+#include "models/kernels/fp8_rows.h"
 // clang-format off
 #include "models/kernels/targets.h"
 #include "hwy/highway.h"
@@ -22,8 +22,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace atl::models::kernels::HWY_NAMESPACE {
 namespace {
-
-inline constexpr int64_t kFp8Block = 128;
 
 // Its plain form, of the value itself.
 HWY_INLINE float E4m3(uint8_t bits) {
@@ -65,15 +63,6 @@ HWY_INLINE Lanes LoadFp8(const uint8_t* x) {
   }
 #endif
   return lanes;
-}
-
-struct Fp8Row {
-  const uint8_t* values;
-  const float* scales;  // of the first block that the row's slice touches
-};
-HWY_INLINE Fp8Row Fp8RowOf(const Matrix& w, int64_t row) {
-  return {reinterpret_cast<const uint8_t*>(w.data) + row * w.row_bytes,
-          reinterpret_cast<const float*>(w.scales.data + (w.scales.skip_rows + row) / kFp8Block * w.scales.row_bytes)};
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 // on the way (scales are at most 128: slice_reader.cc); processors that are slow with those meet one in ten thousand
 // weights.
 #include "models/kernels/fp8_rows.h"
-#include "models/kernels/kernels.h"
 #include "models/kernels/packed_tile.h"
 
 #if defined(__x86_64__)
@@ -18,8 +17,7 @@
 namespace atl::models::kernels {
 namespace {
 
-constexpr int64_t kBlock = 128, kColumns = 16;  // that share a scale; of a vector's four bytes
-
+constexpr int64_t kColumns = 16;   // of an output at once
 constexpr int64_t kAheadRows = 8;  // asked for in advance: prefetchers do not follow four rows at once
 
 // Vector j: columns 4 i + j of the first output, then of the second.
@@ -56,8 +54,7 @@ struct Outputs {
     for (int i = 0; i < 2 * kPairs; ++i) {
       const int64_t o = std::min(out + i, end - 1);
       weights[i] = w.Row<uint8_t>(o);
-      scales[i] =
-          reinterpret_cast<const float*>(w.scales.data + (w.scales.skip_rows + o) / kBlock * w.scales.row_bytes);
+      scales[i] = Fp8Scales(w, o);
     }
   }
   __m256 Scale(int pair, int64_t block) const {
@@ -76,7 +73,7 @@ struct LaneSums {
   // Adds columns [begin, end), which share their scales.
   void Add(const float* x, const Matrix& w, const Outputs<kPairs>& outputs, int64_t begin, int64_t end) {
     __m256 scale[kPairs];
-    for (int p = 0; p < kPairs; ++p) scale[p] = outputs.Scale(p, (w.scales.skip_cols + begin) / kBlock);
+    for (int p = 0; p < kPairs; ++p) scale[p] = outputs.Scale(p, (w.scales.skip_cols + begin) / kFp8Block);
     LaneSums sums = *this;  // in registers: through `this` they might be what the pointers point to
     for (int64_t k = begin; k < end; k += kColumns) {
       if (k % 64 < kColumns) outputs.PrefetchLines(k + kAheadRows * w.row_bytes);
@@ -106,7 +103,7 @@ void Sums(const float* x, const Matrix& w, int64_t out, int64_t end, std::span<c
   for (int b = 0; b < blocks; ++b) {
     LaneSums<kRows, kPairs> lanes = {};
     for (int64_t k = cuts[b]; k < cuts[b + 1];) {
-      const int64_t stop = std::min(cuts[b + 1], k + kBlock - (w.scales.skip_cols + k) % kBlock);
+      const int64_t stop = std::min(cuts[b + 1], k + kFp8Block - (w.scales.skip_cols + k) % kFp8Block);
       lanes.Add(x, w, outputs, k, stop);
       k = stop;
     }

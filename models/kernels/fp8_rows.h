@@ -1,12 +1,20 @@
-// Few rows by a matrix in FP8: what x86 does better than the tiles of matmul.cc, with the same bits.
+// FP8: where a row's scales lie, and few rows by such a matrix: what x86 does better than the tiles of matmul.cc, with
+// the same bits.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
+#include "models/kernels/kernels.h"
+
 namespace atl::models::kernels {
 
-struct Matrix;
+inline constexpr int64_t kFp8Block = 128;  // rows, and columns, that share a scale
+
+// The row's scales; the first is that of column 0 less w.scales.skip_cols.
+inline const float* Fp8Scales(const Matrix& w, int64_t row) {
+  return reinterpret_cast<const float*>(w.scales.data + (w.scales.skip_rows + row) / kFp8Block * w.scales.row_bytes);
+}
 
 // y[r w.rows + o] for outputs o of [begin, end), as MatMul, whose cuts it takes: multiples of 16, like the matrix's
 // first column in its first block of scales. x: [rows, w.cols], each 16 values in the order that InLaneOrder gives.

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "models/kernels/packed_layout.h"
+#include "models/kernels/six_bits.h"
 #include "parallel/base/status.h"
 
 namespace atl::models::kernels {
@@ -22,11 +23,11 @@ float FromHalf(uint16_t bits) { return ToFloat(F16{bits}); }
 void ReadQ4K(const std::byte* bytes, PackedBlock* block) {
   block->d = Word(bytes);
   block->dmin = Word(bytes + 2);
-  const std::byte *packed = bytes + 4, *weights = bytes + 16;
+  const std::byte* weights = bytes + 16;
   for (int g = 0; g < 8; ++g) {
-    const auto at = [&](int i) { return Byte(packed + i); };
-    block->scales[g] = static_cast<int8_t>(g < 4 ? at(g) & 63 : (at(g + 4) & 15) | at(g - 4) >> 6 << 4);
-    block->least[g] = static_cast<int8_t>(g < 4 ? at(g + 4) & 63 : at(g + 4) >> 4 | at(g) >> 6 << 4);
+    const SixBits of = SixBitsOf(reinterpret_cast<const uint8_t*>(bytes + 4), g);
+    block->scales[g] = static_cast<int8_t>(of.scale);
+    block->least[g] = static_cast<int8_t>(of.least);
     for (int i = 0; i < 32; ++i) {
       block->q[32 * g + i] = static_cast<int8_t>(Byte(weights + g / 2 * 32 + i) >> (g % 2 * 4) & 15);
     }

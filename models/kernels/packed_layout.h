@@ -25,18 +25,17 @@ constexpr int ZeroOf(PackedType type) {
   return 0;
 }
 
-// Group `group` of a tile, counted from the first block's first group.
-template <typename Byte>
-Byte* GroupOf(PackedType type, Byte* tile, int64_t group) {
-  const PackedLayout layout = LayoutOf(type);
-  return tile + group / layout.block_groups * layout.block_bytes() + layout.header_bytes +
-         group % layout.block_groups * layout.group_bytes;
-}
-// The header before it.
+// The header of the block of group `group` of a tile, counted from the first block's first group.
 template <typename Byte>
 Byte* HeaderOf(PackedType type, Byte* tile, int64_t group) {
   const PackedLayout layout = LayoutOf(type);
   return tile + group / layout.block_groups * layout.block_bytes();
+}
+// The group itself.
+template <typename Byte>
+Byte* GroupOf(PackedType type, Byte* tile, int64_t group) {
+  const PackedLayout layout = LayoutOf(type);
+  return HeaderOf(type, tile, group) + layout.header_bytes + group % layout.block_groups * layout.group_bytes;
 }
 
 // Byte of a group that has input i of output `lane`, and how far it is shifted.
@@ -52,7 +51,6 @@ constexpr Place PlaceOf(PackedType type, int64_t lane, int64_t i) {
 constexpr Place HighPlaceOf(int64_t lane, int64_t i) {
   return {256 + i % 16 / 8 * 64 + lane * 4 + i % 4, static_cast<int>(i % 8 / 4 * 2 + i / 16 * 4)};
 }
-constexpr int64_t kQ6Scales = 384;  // bytes of a group before its scales
 
 constexpr int WeightOf(PackedType type, const std::byte* group, int64_t lane, int64_t i) {
   const Place place = PlaceOf(type, lane, i);

@@ -7,32 +7,25 @@
 namespace atl::models {
 namespace {
 
-using Format = std::optional<WeightFormat>;
-
 struct NamedFormat {
   const char* name;
-  Format format;
-  bool native = false;
+  KeptFormat kept;
 };
-const NamedFormat kNames[] = {{"stored", std::nullopt},
-                              {"bf16", WeightFormat::kBF16},
-                              {"fp8", WeightFormat::kFp8Block},
-                              {"int8", WeightFormat::kPackedInt8},
-                              {"int4", WeightFormat::kPackedInt4},
-                              {"q4_0", WeightFormat::kPackedQ4_0},
-                              {"q8_0", WeightFormat::kPackedQ8_0},
-                              {"q4_k", WeightFormat::kPackedQ4_K},
-                              {"q6_k", WeightFormat::kPackedQ6_K},
-                              {"native", std::nullopt, true}};
+const NamedFormat kNames[] = {{"stored", {std::nullopt}},
+                              {"bf16", {WeightFormat::kBF16}},
+                              {"fp8", {WeightFormat::kFp8Block}},
+                              {"int8", {WeightFormat::kPackedInt8}},
+                              {"int4", {WeightFormat::kPackedInt4}},
+                              {"q4_0", {WeightFormat::kPackedQ4_0}},
+                              {"q8_0", {WeightFormat::kPackedQ8_0}},
+                              {"q4_k", {WeightFormat::kPackedQ4_K}},
+                              {"q6_k", {WeightFormat::kPackedQ6_K}},
+                              {"native", {std::nullopt, true}}};
 
-absl::Status Find(const char* flag, const std::string& name, Format* format, bool* native) {
+absl::StatusOr<KeptFormat> FormatNamed(const char* flag, const std::string& name) {
   std::string names;
   for (const NamedFormat& known : kNames) {
-    if (name == known.name || (name.empty() && &known == kNames)) {
-      *format = known.format;
-      *native = known.native;
-      return absl::OkStatus();
-    }
+    if (name == known.name || (name.empty() && &known == kNames)) return known.kept;
     names += fmt::format("{}{}", names.empty() ? "" : &known == std::end(kNames) - 1 ? " and " : ", ", known.name);
   }
   return InvalidArgument("{} {} is unknown; {} exist", flag, name, names);
@@ -43,19 +36,18 @@ bool CanPack(const Parameter& p) {
   return p.sharding != Sharding::kAxisColumns || p.unit == 1 || p.unit % kPackedGroup == 0;
 }
 
-Format Chosen(const KeptFormats& kept, bool tied_embeddings, const Parameter& p) {
-  const Format native = PackedFrom(p.format), layers = kept.native_layers ? native : kept.layers;
-  const Format head = kept.native_head ? native : kept.head;
+std::optional<WeightFormat> Chosen(const KeptFormats& kept, bool tied_embeddings, const Parameter& p) {
+  const auto of = [&](const KeptFormat& choice) { return choice.native ? PackedFrom(p.format) : choice.format; };
   switch (p.kind) {
     case ParameterKind::kAttention:
     case ParameterKind::kDense:
     case ParameterKind::kSharedExpert:
     case ParameterKind::kRoutedExpert:
-      return layers;
+      return of(kept.layers);
     case ParameterKind::kHead:
-      return head;
+      return of(kept.head);
     case ParameterKind::kEmbedding:
-      return tied_embeddings && p.sharding == Sharding::kVocabRows ? head : std::nullopt;
+      return tied_embeddings && p.sharding == Sharding::kVocabRows ? of(kept.head) : std::nullopt;
     default:
       return std::nullopt;
   }
@@ -65,8 +57,8 @@ Format Chosen(const KeptFormats& kept, bool tied_embeddings, const Parameter& p)
 
 absl::StatusOr<KeptFormats> KeptFormats::Named(const std::string& weights, const std::string& head_weights) {
   KeptFormats kept;
-  ATOLL_RETURN_IF_ERROR(Find("--weights", weights, &kept.layers, &kept.native_layers));
-  ATOLL_RETURN_IF_ERROR(Find("--head-weights", head_weights, &kept.head, &kept.native_head));
+  ATOLL_ASSIGN_OR_RETURN(kept.layers, FormatNamed("--weights", weights));
+  ATOLL_ASSIGN_OR_RETURN(kept.head, FormatNamed("--head-weights", head_weights));
   return kept;
 }
 
@@ -76,7 +68,7 @@ void Keep(const KeptFormats& kept, bool tied_embeddings, std::vector<Parameter>*
   for (size_t i = parameters->size(); i-- > 0;) {
     Parameter& p = (*parameters)[i];
     if (p.shape.size() > 1) {
-      const Format chosen = Chosen(kept, tied_embeddings, p);
+      const std::optional<WeightFormat> chosen = Chosen(kept, tied_embeddings, p);
       if (chosen && (!IsPacked(*chosen) || CanPack(p))) p.format = *chosen;
     }
     if (p.sharding == Sharding::kAxisColumns) {

@@ -25,16 +25,21 @@ namespace atl::models {
 
 struct Parameter;
 
+struct KeptFormat {
+  std::optional<WeightFormat> format;  // nullopt: as stored
+  bool native = false;
+
+  bool any() const { return format || native; }
+  bool packed() const { return (format && IsPacked(*format)) || native; }
+};
+
 struct KeptFormats {
-  std::optional<WeightFormat> layers, head;  // nullopt: as stored
-  bool native_layers = false, native_head = false;
+  KeptFormat layers, head;
 
   // Each of "stored" (or empty), "bf16", "fp8", "int8", "int4", "q4_0", "q8_0", "q4_k", "q6_k", "native".
   static absl::StatusOr<KeptFormats> Named(const std::string& weights, const std::string& head_weights);
-  bool any() const { return layers || head || native_layers || native_head; }
-  bool packed() const {
-    return (layers && IsPacked(*layers)) || (head && IsPacked(*head)) || native_layers || native_head;
-  }
+  bool any() const { return layers.any() || head.any(); }
+  bool packed() const { return layers.packed() || head.packed(); }
 };
 
 // Sets the formats of the parameters, which are as stored, and the units of the axes that they are cut along: a block

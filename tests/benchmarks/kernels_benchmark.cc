@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "models/kernels/kernels.h"
-#include "parallel/base/partition.h"
 #include "tests/benchmarks/machine_limits.h"
 
 namespace atl::models::kernels {
@@ -70,9 +69,7 @@ void BM_MatMul(benchmark::State& state) {
   ColdWeights weights(outs, depth);
   const std::vector<float> x(rows * depth, 0.5f);
   std::vector<float> y(rows * outs);
-  const CanonicalAxis axis{depth, 1};
-  std::vector<int64_t> cuts;
-  for (int b = 0; b <= kCanonicalBlocks; ++b) cuts.push_back(axis.BlockBegin(b));
+  const std::vector<int64_t> cuts = CanonicalCuts(depth, 1);
   const Limit limit(pool.threads());
   for (auto _ : state) {
     MatMul(x, rows, weights.Next(), cuts, y, &pool);
@@ -109,9 +106,7 @@ void BM_MatMulStored(benchmark::State& state) {
   }
   const std::vector<float> x(rows * depth, 0.5f);
   std::vector<float> y(rows * outs);
-  const CanonicalAxis axis{depth, 1};
-  std::vector<int64_t> cuts;
-  for (int b = 0; b <= kCanonicalBlocks; ++b) cuts.push_back(axis.BlockBegin(b));
+  const std::vector<int64_t> cuts = CanonicalCuts(depth, 1);
   const Limit limit(pool.threads());
   int64_t next = 0;
   for (auto _ : state) {

@@ -4,6 +4,7 @@
 
 #include "models/arena.h"
 #include "models/kernels/limits.h"
+#include "parallel/base/partition.h"
 
 namespace atl {
 
@@ -33,6 +34,13 @@ const MachineLimits& LimitsOf(int threads) {
               .int8 = kernels::MultiplyAddPeak(kernels::Arithmetic::kInt8, &pool)};
   }
   return limits;
+}
+
+std::vector<int64_t> CanonicalCuts(int64_t depth, int64_t unit) {
+  const CanonicalAxis axis{depth, unit};
+  std::vector<int64_t> cuts;
+  for (int b = 0; b <= kCanonicalBlocks; ++b) cuts.push_back(axis.BlockBegin(b));
+  return cuts;
 }
 
 }  // namespace atl

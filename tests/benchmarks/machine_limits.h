@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <vector>
 
 namespace atl {
 
@@ -18,5 +20,8 @@ const MachineLimits& LimitsOf(int threads);
 
 // 2 GiB of random bits that no cache holds, none of them a NaN or infinite bf16: weights as good as any.
 std::span<std::byte> ColdMemory();
+
+// Borders of the canonical blocks of a sum of `depth` terms, whole units of `unit`: what products are given.
+std::vector<int64_t> CanonicalCuts(int64_t depth, int64_t unit);
 
 }  // namespace atl

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "models/kernels/packed.h"
-#include "parallel/base/partition.h"
 #include "tests/benchmarks/machine_limits.h"
 
 namespace atl::models::kernels {
@@ -30,9 +29,7 @@ void BM_MatMulPacked(benchmark::State& state) {
   std::vector<float> x(rows * depth), y(rows * outs);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 101) * 0.01f - 0.5f;
   std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
-  std::vector<int64_t> cuts;
-  const CanonicalAxis axis{depth, kGroup};
-  for (int b = 0; b <= kCanonicalBlocks; ++b) cuts.push_back(axis.BlockBegin(b));
+  const std::vector<int64_t> cuts = CanonicalCuts(depth, kGroup);
   int64_t next = 0;
   for (auto _ : state) {
     const PackedWeights w{ColdMemory().data() + next++ % copies * bytes, type, outs, depth};

@@ -16,6 +16,7 @@
 #include "models/weights/formats/table.h"
 #include "models/weights/slice_reader.h"
 #include "tests/models/gguf_writer.h"
+#include "tests/models/row_differences.h"
 #include "tests/models/world.h"
 
 namespace atl::models {
@@ -307,75 +308,65 @@ class QuantisedLlama {
   std::mt19937 random_;
 };
 
-class GgufQuantised : public testing::TestWithParam<std::pair<const char*, uint32_t>> {};
+// Its two files, and the logits of the decoded one.
+class GgufQuantised : public testing::TestWithParam<std::pair<const char*, uint32_t>> {
+ protected:
+  void SetUp() override {
+    const QuantisedLlama model(type(), GetParam().second);
+    std::string name = testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::replace(name.begin(), name.end(), '/', '_');
+    directory_ = std::filesystem::path(testing::TempDir()) / ("gguf_" + name);
+    std::filesystem::create_directories(directory_);
+    quantised_ = directory_ / "quantised.gguf";
+    model.quantised.Write(quantised_);
+    const std::string decoded = directory_ / "decoded.gguf";
+    model.decoded.Write(decoded);
+    for (int i = 0; i < 40; ++i) ids_.push_back(i * 7 % QuantisedLlama::kVocab);
+    plain_.emplace(WorldOptions{.path = decoded, .topology = {1, 1}});
+    expected_ = plain_->Score(ids_, 40, 40);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+  static const char* type() { return GetParam().first; }
+
+  std::filesystem::path directory_;
+  std::string quantised_;
+  std::vector<int32_t> ids_;
+  std::optional<World> plain_;
+  std::vector<float> expected_;  // [ids, kVocab]
+};
 
 TEST_P(GgufQuantised, HasTheBitsOfItsDecodedWeightsInEveryShape) {
-  const auto& [type, number] = GetParam();
-  const QuantisedLlama model(type, number);
-  const auto directory = std::filesystem::path(testing::TempDir()) / (std::string("gguf_") + type);
-  std::filesystem::create_directories(directory);
-  const std::string quantised = directory / "quantised.gguf", decoded = directory / "decoded.gguf";
-  model.quantised.Write(quantised);
-  model.decoded.Write(decoded);
-  std::vector<int32_t> ids;
-  for (int i = 0; i < 40; ++i) ids.push_back(i * 7 % QuantisedLlama::kVocab);
-  World plain({.path = decoded, .topology = {1, 1}});
-  const std::vector<float> expected = plain.Score(ids, 40, 40);
-  for (const float logit : expected) ASSERT_TRUE(std::isfinite(logit));
-  ASSERT_FALSE(SameBits({expected.begin(), expected.begin() + 64}, {expected.end() - 64, expected.end()}));
+  for (const float logit : expected_) ASSERT_TRUE(std::isfinite(logit));
+  ASSERT_FALSE(SameBits({expected_.begin(), expected_.begin() + 64}, {expected_.end() - 64, expected_.end()}));
   for (const parallel::Topology& topology : {parallel::Topology{1, 1}, {2, 2}, {4, 4}, {8, 8}}) {
-    World world({.path = quantised, .topology = topology});
-    EXPECT_TRUE(SameBits(world.Score(ids, 40, 23), expected)) << type << " tp " << topology.tp;
-    EXPECT_LT(world.model(0).memory().weight_bytes(), plain.model(0).memory().weight_bytes() / topology.tp);
+    World world({.path = quantised_, .topology = topology});
+    EXPECT_TRUE(SameBits(world.Score(ids_, 40, 23), expected_)) << type() << " tp " << topology.tp;
+    EXPECT_LT(world.model(0).memory().weight_bytes(), plain_->model(0).memory().weight_bytes() / topology.tp);
     for (int rank = 0; rank < topology.world; ++rank) {
       EXPECT_EQ(world.model(rank).memory().weights,
                 PlanRankMemory(world.spec(), world.shape(), rank, world.placement()).weights);
     }
   }
-  std::filesystem::remove_all(directory);
 }
 
 // The same as products of integers, each type as it is stored: the same bits in every shape (tp 8 cuts o_proj inside
 // the blocks of 256), and near the decoded weights, for activations are rounded to 8 bits.
-class GgufNative : public testing::TestWithParam<std::pair<const char*, uint32_t>> {};
+class GgufNative : public GgufQuantised {};
 
 TEST_P(GgufNative, HasTheSameBitsInEveryShapeNearItsDecodedWeights) {
-  const auto& [type, number] = GetParam();
-  const QuantisedLlama model(type, number);
-  const auto directory = std::filesystem::path(testing::TempDir()) / (std::string("native_") + type);
-  std::filesystem::create_directories(directory);
-  const std::string quantised = directory / "quantised.gguf", decoded = directory / "decoded.gguf";
-  model.quantised.Write(quantised);
-  model.decoded.Write(decoded);
-  std::vector<int32_t> ids;
-  for (int i = 0; i < 40; ++i) ids.push_back(i * 7 % QuantisedLlama::kVocab);
-  World plain({.path = decoded, .topology = {1, 1}});
-  const std::vector<float> near = plain.Score(ids, 40, 40);
-  std::optional<std::vector<float>> expected;
+  std::optional<std::vector<float>> logits_of_all;
   for (const parallel::Topology& topology : {parallel::Topology{1, 1}, {2, 2}, {4, 4}, {8, 8}}) {
-    World world({.path = quantised, .topology = topology, .weights = "native", .head_weights = "native"});
+    World world({.path = quantised_, .topology = topology, .weights = "native", .head_weights = "native"});
     for (const Parameter& p : Parameters(world.spec())) {
-      if (p.shape.size() > 1) EXPECT_EQ(p.format, PackedFrom(*GgufFormat(number))) << p.name;
+      if (p.shape.size() > 1) EXPECT_EQ(p.format, PackedFrom(*GgufFormat(GetParam().second))) << p.name;
     }
-    const std::vector<float> logits = world.Score(ids, 40, 23);
-    if (!expected) expected = logits;
-    EXPECT_TRUE(SameBits(logits, *expected)) << type << " tp " << topology.tp;
+    const std::vector<float> logits = world.Score(ids_, 40, 23);
+    if (!logits_of_all) logits_of_all = logits;
+    EXPECT_TRUE(SameBits(logits, *logits_of_all)) << type() << " tp " << topology.tp;
   }
-  std::vector<double> differences;  // of a row, relative
-  for (size_t row = 0; row < near.size(); row += QuantisedLlama::kVocab) {
-    double difference = 0, square = 0;
-    for (size_t i = row; i < row + QuantisedLlama::kVocab; ++i) {
-      difference += std::pow(near[i] - (*expected)[i], 2), square += std::pow(near[i], 2);
-    }
-    differences.push_back(std::sqrt(difference / square));
-  }
-  std::sort(differences.begin(), differences.end());
-  const double median = differences[differences.size() / 2];
-  std::printf("%s: relative difference of a row %.4f to %.4f, half below %.4f\n", type, differences.front(),
-              differences.back(), median);
-  EXPECT_LE(median, 0.06);
+  const std::vector<double> differences = RowDifferences(*logits_of_all, expected_, QuantisedLlama::kVocab, type());
+  EXPECT_LE(differences[differences.size() / 2], 0.06);
   EXPECT_GT(differences.front(), 0) << "activations were not rounded";
-  std::filesystem::remove_all(directory);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, GgufNative,

@@ -12,6 +12,7 @@
 #include "models/weights/formats/table.h"
 #include "models/weights/read_model.h"
 #include "models/weights/slice_reader.h"
+#include "tests/models/row_differences.h"
 #include "tests/models/world.h"
 
 namespace atl::models {
@@ -233,19 +234,8 @@ TEST(KeptWeights, AnswersAreThoseOfTheDequantisedModel) {
     std::vector<int32_t> ids(64);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7919 % spec->vocab);
     const std::vector<float> a = kept.Score(ids, 40, 64), b = plain.Score(ids, 40, 64);
-    const size_t vocab = spec->vocab;
-    std::vector<double> differences;
-    for (size_t row = 0; row < ids.size(); ++row) {
-      double difference = 0, square = 0;
-      for (size_t i = row * vocab; i < (row + 1) * vocab; ++i) {
-        difference += std::pow(a[i] - b[i], 2), square += std::pow(b[i], 2);
-      }
-      differences.push_back(std::sqrt(difference / square));
-    }
-    std::sort(differences.begin(), differences.end());
+    const std::vector<double> differences = RowDifferences(a, b, spec->vocab, fmt::format("{} {}", c.path, c.weights));
     const double median = differences[differences.size() / 2];
-    std::printf("%s %s: relative difference of a row %.4f to %.4f, half below %.4f\n", c.path, c.weights,
-                differences.front(), differences.back(), median);
     EXPECT_LE(median, 0.06) << c.path << " " << c.weights;
     EXPECT_GT(differences.front(), 0) << "activations were not rounded";
     std::filesystem::remove_all(directory);
