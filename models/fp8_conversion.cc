@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "models/kernels/fp8_rows.h"
@@ -21,8 +23,8 @@ struct BlockRow {
   const float* At(int64_t row, int64_t column) const {
     return values.data() + (row - rows.begin) * columns.size() + (column - columns.begin);
   }
-  // The scale of the blocks' columns [begin, end).
-  float Scale(int64_t begin, int64_t end) const {
+  // The scale of the block of columns [begin, end); 0 where all values are next to nothing.
+  absl::StatusOr<float> Scale(const std::string& name, int64_t begin, int64_t end) const {
     float largest = 0, poison = 0;
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       for (const float *value = At(row, begin), *last = At(row, end - 1) + 1; value < last; ++value) {
@@ -30,7 +32,12 @@ struct BlockRow {
         poison += *value * 0.0f;  // NaN if a value is infinite or none
       }
     }
-    return largest / kLargestE4m3 + poison;
+    const float scale = largest / kLargestE4m3 + poison;
+    if (scale <= kLargestFp8Scale) return scale < std::numeric_limits<float>::min() ? 0 : scale;
+    return InvalidArgument(
+        "{}, rows {} to {}, columns {} to {}: FP8 holds weights up to {:.0f} here, the largest is {}; take --weights "
+        "bf16",
+        name, rows.begin, rows.end, begin, end, kLargestFp8Scale * kLargestE4m3, largest + poison);
   }
 };
 
@@ -56,6 +63,10 @@ absl::Status ConvertSliceToFp8(const Parameter& p, const StoredTensor& stored, c
                       std::min(packing.scale_columns.end * kernels::kFp8Block, p.shape[1])};
   std::mutex mutex;
   absl::Status first_error;
+  const auto failed = [&](const absl::Status& error) {
+    std::lock_guard lock(mutex);
+    if (first_error.ok()) first_error = error;
+  };
   ParallelFor(pool, packing.scale_rows.size(), [&](int64_t block, int64_t last) {
     BlockRow of;
     std::vector<float> scales(packing.scale_columns.size()), kept(slice.columns.size());
@@ -63,14 +74,12 @@ absl::Status ConvertSliceToFp8(const Parameter& p, const StoredTensor& stored, c
       const int64_t begin = (packing.scale_rows.begin + block) * kernels::kFp8Block;
       of.rows = {begin, std::min(begin + kernels::kFp8Block, p.shape[0])};
       of.columns = columns;
-      if (absl::Status read = Read(p, stored, &of); !read.ok()) {
-        std::lock_guard lock(mutex);
-        if (first_error.ok()) first_error = std::move(read);
-        return;
-      }
+      if (const absl::Status read = Read(p, stored, &of); !read.ok()) return failed(read);
       for (size_t c = 0; c < scales.size(); ++c) {
         const int64_t at = columns.begin + static_cast<int64_t>(c) * kernels::kFp8Block;
-        scales[c] = of.Scale(at, std::min(at + kernels::kFp8Block, columns.end));
+        const auto scale = of.Scale(p.name, at, std::min(at + kernels::kFp8Block, columns.end));
+        if (!scale.ok()) return failed(scale.status());
+        scales[c] = *scale;
       }
       std::memcpy(out + packing.scales_at + block * packing.scale_row_bytes, scales.data(), packing.scale_row_bytes);
       const Range rows{std::max(of.rows.begin, slice.rows.begin), std::min(of.rows.end, slice.rows.end)};

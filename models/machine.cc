@@ -25,6 +25,7 @@ MachineLimits MeasureMachine(const MachineOptions& options, const std::function<
   limits.f32 = kernels::MultiplyAddPeak(kernels::Arithmetic::kF32, &pool);
   limits.bf16 = kernels::MultiplyAddPeak(kernels::Arithmetic::kBF16, &pool);
   limits.int8 = kernels::MultiplyAddPeak(kernels::Arithmetic::kInt8, &pool);
+  limits.int8_tiles = kernels::MultiplyAddPeak(kernels::Arithmetic::kInt8Tiles, &pool);
   return limits;
 }
 

@@ -23,6 +23,7 @@ struct MachineLimits {
   std::string packed_target;           // of the INT4 and INT8 kernels
   double read_one = 0, read_all = 0;   // bytes a second, one thread and all of them
   double f32 = 0, bf16 = 0, int8 = 0;  // operations a second, all threads; two a multiply-add
+  double int8_tiles = 0;               // by matrix tiles (AMX), 0 without
 };
 
 MachineLimits MeasureMachine(const MachineOptions& options, const std::function<void(const char* what)>& progress);

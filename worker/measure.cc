@@ -86,7 +86,8 @@ absl::Status MeasureRank(const MeasureOptions& options, parallel::Communicator& 
       {"transport", options.transport},
       {"kernels", {{"f32 and bf16", limits.kernel_target}, {"int8 and int4", limits.packed_target}}},
       {"read_bytes_per_s", {{"one", limits.read_one}, {"all", limits.read_all}}},
-      {"operations_per_s", {{"f32", limits.f32}, {"bf16", limits.bf16}, {"int8", limits.int8}}},
+      {"operations_per_s",
+       {{"f32", limits.f32}, {"bf16", limits.bf16}, {"int8", limits.int8}, {"int8 tiles", limits.int8_tiles}}},
       {"exchanges", exchanges}};
   std::printf("%s\n", report.dump().c_str());
   std::fflush(stdout);

@@ -195,7 +195,8 @@ absl::Status AddLimits(const BenchEngineFlags& flags, BenchReport* report) {
   const nlohmann::json limits = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!limits.is_object()) return Internal("atoll-worker --measure printed \"{}\"", text.substr(0, 200));
   report->read_bytes_per_s = limits["read_bytes_per_s"].value("all", 0.0);
-  report->int8_per_s = limits["operations_per_s"].value("int8", 0.0);
+  report->int8_per_s =
+      std::max(limits["operations_per_s"].value("int8", 0.0), limits["operations_per_s"].value("int8 tiles", 0.0));
   report->f32_per_s = limits["operations_per_s"].value("f32", 0.0);
   return absl::OkStatus();
 }

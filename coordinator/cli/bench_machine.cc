@@ -51,8 +51,9 @@ absl::StatusOr<std::string> MachineTable(const std::string& report) {
                       r["kernels"].value("f32 and bf16", "?"), r["kernels"].value("int8 and int4", "?"));
   line("read, 1 thread", r["read_bytes_per_s"].value("one", 0.0) / 1e9, "GB/s");
   line(fmt::format("read, {} threads", threads), r["read_bytes_per_s"].value("all", 0.0) / 1e9, "GB/s");
-  for (const char* type : {"f32", "bf16", "int8"}) {
-    line(fmt::format("multiply-add, {}", type), r["operations_per_s"].value(type, 0.0) / 1e9, "GOP/s");
+  for (const char* type : {"f32", "bf16", "int8", "int8 tiles"}) {
+    const double rate = r["operations_per_s"].value(type, 0.0);
+    if (rate > 0) line(fmt::format("multiply-add, {}", type), rate / 1e9, "GOP/s");
   }
   text += fmt::format("\nexchanges between {} ranks ({})\n", r.value("ranks", 1), r.value("transport", "?"));
   for (const json& exchange : r["exchanges"]) {

@@ -45,10 +45,12 @@ struct Loop {
 };
 
 Loop Best(Arithmetic arithmetic) {
-  for (const Loop& loop : {Loop{"avx512-vnni, avx512-bf16 or avx512", MultiplyAddAvx512(arithmetic)},
+  for (const Loop& loop : {Loop{"amx", MultiplyAddAmx(arithmetic)},
+                           Loop{"avx512-vnni, avx512-bf16 or avx512", MultiplyAddAvx512(arithmetic)},
                            Loop{"avx2", MultiplyAddAvx2(arithmetic)}}) {
     if (loop.run != nullptr) return loop;
   }
+  if (arithmetic == Arithmetic::kInt8Tiles) return {"none", nullptr};
   return {"portable", MultiplyAddPortable(arithmetic)};
 }
 
@@ -74,6 +76,7 @@ double ReadBandwidth(std::span<const std::byte> memory, ThreadPool* pool) {
 double MultiplyAddPeak(Arithmetic arithmetic, ThreadPool* pool) {
   const int threads = pool != nullptr ? pool->threads() : 1;
   const Loop loop = Best(arithmetic);
+  if (loop.run == nullptr) return 0;
   constexpr int64_t kRounds = 3'000'000;
   double best = 0;
   for (int attempt = 0; attempt < 4; ++attempt) {

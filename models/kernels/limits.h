@@ -17,10 +17,11 @@ namespace atl::models::kernels {
 // Reads all of `memory` (much larger than the caches, touched before) in several patterns; the best of them.
 double ReadBandwidth(std::span<const std::byte> memory, ThreadPool* pool);
 
-enum class Arithmetic { kF32, kBF16, kInt8 };
-// With the widest instructions that the machine has. bf16 without its own instructions counts as f32.
+enum class Arithmetic { kF32, kBF16, kInt8, kInt8Tiles };
+// With the widest vector instructions that the machine has (bf16 without its own counts as f32), or those of matrix
+// tiles (AMX): 0 where there are none.
 double MultiplyAddPeak(Arithmetic arithmetic, ThreadPool* pool);
-// Which those are: "avx512-vnni".
+// Which those are: "avx512-vnni"; "none".
 std::string MultiplyAddInstructions(Arithmetic arithmetic);
 
 }  // namespace atl::models::kernels

@@ -11,6 +11,7 @@ namespace atl::models::kernels {
 using MultiplyAddLoop = int64_t (*)(int64_t rounds, uint64_t* result);
 
 // Null where the machine lacks the instructions.
+MultiplyAddLoop MultiplyAddAmx(Arithmetic arithmetic);
 MultiplyAddLoop MultiplyAddAvx512(Arithmetic arithmetic);
 MultiplyAddLoop MultiplyAddAvx2(Arithmetic arithmetic);
 MultiplyAddLoop MultiplyAddPortable(Arithmetic arithmetic);

@@ -1,3 +1,4 @@
+#include "models/kernels/amx.h"
 #include "models/kernels/limits_loop.h"
 
 #if defined(__x86_64__)
@@ -64,6 +65,38 @@ ATOLL_MULTIPLY_ADD_LOOP(Int8Avx2, __m256i, 2 * 32, _mm256_set1_epi8(1),
 #pragma GCC pop_options
 
 namespace atl::models::kernels {
+namespace {
+
+// Four sums, so that none waits for the one before it.
+int64_t Int8Amx(int64_t rounds, uint64_t* result) {
+  AmxShape shape;
+  for (int tile = 0; tile < 8; ++tile) shape.Set(tile, 16, 64);
+  const AmxTiles registers(shape);
+  ZeroTile<0>();
+  ZeroTile<1>();
+  ZeroTile<2>();
+  ZeroTile<3>();
+  alignas(64) int8_t ones[16][64];
+  std::memset(ones, 1, sizeof(ones));
+  LoadTile<4>(ones, 64);
+  LoadTile<5>(ones, 64);
+  for (int64_t round = 0; round < rounds; ++round) {
+    MultiplyTiles<0, 4, 5>();
+    MultiplyTiles<1, 4, 5>();
+    MultiplyTiles<2, 4, 5>();
+    MultiplyTiles<3, 4, 5>();
+  }
+  alignas(64) int32_t sums[16][16];
+  StoreTile<0>(sums, 64);
+  *result += static_cast<uint64_t>(sums[3][5]);
+  return rounds * 4 * 2 * 16 * 16 * 64;
+}
+
+}  // namespace
+
+MultiplyAddLoop MultiplyAddAmx(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::kInt8Tiles && HasAmx() ? Int8Amx : nullptr;
+}
 
 MultiplyAddLoop MultiplyAddAvx512(Arithmetic arithmetic) {
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw")) return nullptr;
@@ -75,13 +108,24 @@ MultiplyAddLoop MultiplyAddAvx512(Arithmetic arithmetic) {
       return bf16 ? Bf16Avx512 : F32Avx512;
     case Arithmetic::kInt8:
       return vnni ? Int8Avx512 : nullptr;
+    case Arithmetic::kInt8Tiles:
+      return nullptr;
   }
   return nullptr;
 }
 
 MultiplyAddLoop MultiplyAddAvx2(Arithmetic arithmetic) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return nullptr;
-  return arithmetic == Arithmetic::kInt8 ? Int8Avx2 : F32Avx2;
+  switch (arithmetic) {
+    case Arithmetic::kF32:
+    case Arithmetic::kBF16:
+      return F32Avx2;
+    case Arithmetic::kInt8:
+      return Int8Avx2;
+    case Arithmetic::kInt8Tiles:
+      return nullptr;
+  }
+  return nullptr;
 }
 
 }  // namespace atl::models::kernels
@@ -89,6 +133,7 @@ MultiplyAddLoop MultiplyAddAvx2(Arithmetic arithmetic) {
 #else
 
 namespace atl::models::kernels {
+MultiplyAddLoop MultiplyAddAmx(Arithmetic) { return nullptr; }
 MultiplyAddLoop MultiplyAddAvx512(Arithmetic) { return nullptr; }
 MultiplyAddLoop MultiplyAddAvx2(Arithmetic) { return nullptr; }
 }  // namespace atl::models::kernels

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "models/kernels/amx.h"
 #include "models/kernels/packed_tile.h"
 #include "parallel/base/status.h"
 
@@ -14,14 +15,19 @@ struct Target {
   PackedTileFunction run;
   QuantizeFunction quantize;
   PackedPanelFunction panel = nullptr;  // for many rows, where there is a better one
+  int64_t panel_rows = 0;               // from here on it is worth unpacking a panel
+  bool (*panel_has)(PackedType type) = nullptr;
 };
-constexpr int64_t kPanelRows = 12;  // from here on it is worth unpacking a panel
+bool IsInt4OrQ4_0(PackedType type) { return type == PackedType::kInt4 || type == PackedType::kQ4_0; }
+bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
 
 // Best first.
 std::span<const Target> Targets() {
-  static const Target targets[] = {{"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2},
-                                   {"avx2", PackedTileAvx2(), QuantizeAvx2, PackedPanelAvx2()},
-                                   {"portable", PackedTilePortable, QuantizePortable}};
+  static const Target targets[] = {
+      {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, PackedPanelAmx(), 12, IsNotQ6_K},
+      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2},
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, PackedPanelAvx2(), 12, IsInt4OrQ4_0},
+      {"portable", PackedTilePortable, QuantizePortable}};
   return targets;
 }
 
@@ -69,8 +75,8 @@ MutableQuantizedRows PlaceRows(int64_t rows, int64_t depth, std::span<std::byte>
   ATOLL_CHECK(static_cast<int64_t>(memory.size()) >= QuantizedRowsBytes(rows, depth),
               "{} bytes for {} x {} quantised values", memory.size(), rows, depth);
   auto* scales = reinterpret_cast<float*>(memory.data());
-  auto* sums = reinterpret_cast<int32_t*>(scales + rows * groups);
-  return {rows, depth, reinterpret_cast<int8_t*>(sums + rows * groups), scales, sums};
+  auto* offsets = reinterpret_cast<int32_t*>(scales + rows * groups);
+  return {rows, depth, reinterpret_cast<int8_t*>(offsets + rows * groups), scales, offsets};
 }
 
 void QuantizeRow(const float* x, const MutableQuantizedRows& to, int64_t row) {
@@ -84,7 +90,7 @@ void QuantizeRow(const float* x, const MutableQuantizedRows& to, int64_t row) {
 
 void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t row, int64_t group) {
   const int64_t at = row * PackedGroups(to.depth) + group;
-  Chosen()->quantize(x, to.values + at * kGroup, to.scales + at, to.sums + at);
+  Chosen()->quantize(x, to.values + at * kGroup, to.scales + at, to.offsets + at);
 }
 
 void MatMulPacked(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, std::span<float> y,
@@ -107,8 +113,7 @@ void MatMulPackedTiles(const QuantizedRows& x, const PackedWeights& w, std::span
   const GroupCuts groups = ToGroups(x, w, cuts);
   const int64_t tile_bytes = PackedTileBytes(w.type, w.cols, w.skip);
   const Target& target = *Chosen();
-  const bool panels =
-      target.panel != nullptr && x.rows >= kPanelRows && (w.type == PackedType::kInt4 || w.type == PackedType::kQ4_0);
+  const bool panels = target.panel != nullptr && x.rows >= target.panel_rows && target.panel_has(w.type);
   const int64_t step = panels ? kPanelTiles : 1;
   for (int64_t tile = begin; tile < end; tile += step) {
     const PackedTileCall call{.tile = w.data + tile * tile_bytes,

@@ -97,11 +97,12 @@ struct QuantizedRows {
   int64_t rows = 0, depth = 0;     // depth: as given; memory holds whole groups
   const int8_t* values = nullptr;  // [rows, groups x 32], zeros beyond depth
   const float* scales = nullptr;   // [rows, groups]
-  const int32_t* sums = nullptr;   // [rows, groups] of values
+  const int32_t* offsets =
+      nullptr;  // [rows, groups] -8 x the sum of the values: what weights of 4 bits, stored plus 8, need
 
   QuantizedRows Rows(int64_t begin, int64_t count) const {
     const int64_t at = begin * PackedGroups(depth);
-    return {count, depth, values + at * kGroup, scales + at, sums + at};
+    return {count, depth, values + at * kGroup, scales + at, offsets + at};
   }
 };
 // The same while it is being made.
@@ -109,13 +110,13 @@ struct MutableQuantizedRows {
   int64_t rows = 0, depth = 0;
   int8_t* values = nullptr;
   float* scales = nullptr;
-  int32_t* sums = nullptr;
+  int32_t* offsets = nullptr;
   MutableQuantizedRows Rows(int64_t begin, int64_t count) const {
     const int64_t at = begin * PackedGroups(depth);
-    return {count, depth, values + at * kGroup, scales + at, sums + at};
+    return {count, depth, values + at * kGroup, scales + at, offsets + at};
   }
   // NOLINTNEXTLINE(google-explicit-constructor): what is complete is read only
-  operator QuantizedRows() const { return {rows, depth, values, scales, sums}; }
+  operator QuantizedRows() const { return {rows, depth, values, scales, offsets}; }
 };
 constexpr int64_t QuantizedRowsBytes(int64_t rows, int64_t depth) { return rows * PackedGroups(depth) * (kGroup + 8); }
 // x [rows, depth]; memory: QuantizedRowsBytes, aligned to 4.
@@ -135,7 +136,8 @@ void MatMulPacked(const QuantizedRows& x, const PackedWeights& w, std::span<cons
 void MatMulPackedTiles(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, int64_t begin,
                        int64_t end, float* y, int64_t stride);
 
-// The instruction set in use: "avx512-vnni", "avx2" or "portable". Tests choose another that the machine has too.
+// The instruction set in use: "amx", "avx512-vnni", "avx2" or "portable". Tests choose another that the machine has
+// too.
 const char* PackedTarget();
 bool SetPackedTarget(const char* name);  // false: this machine lacks it
 

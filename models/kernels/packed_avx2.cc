@@ -57,8 +57,8 @@ inline __m256 Scales(const std::byte* at) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(Load16(at)), 16));
 }
 
-// A group's weights for 8 outputs in registers, and acc plus their product with a row's group (packed.h). x_sum is the
-// sum of the row's values.
+// A group's weights for 8 outputs in registers, and acc plus their product with a row's group (packed.h). offset is the
+// row's of the group.
 template <PackedType type>
 struct HalfGroup {  // INT4, Q4_0
   __m256i w[8];
@@ -67,8 +67,8 @@ struct HalfGroup {  // INT4, Q4_0
     LoadNibbles(group, half, w);
     scale = Scales<type>(group + 256 + 16 * half);
   }
-  __m256 Add(const int8_t* x, float x_scale, int32_t x_sum, __m256 acc) const {
-    const __m256i sum = _mm256_add_epi32(NibbleSum(w, x), _mm256_set1_epi32(-8 * x_sum));
+  __m256 Add(const int8_t* x, float x_scale, int32_t offset, __m256 acc) const {
+    const __m256i sum = _mm256_add_epi32(NibbleSum(w, x), _mm256_set1_epi32(offset));
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(x_scale)), acc);
   }
 };
@@ -82,7 +82,7 @@ struct HalfGroupOfBytes {  // INT8, Q8_0
     for (int j = 0; j < 8; ++j) w[j] = _mm256_xor_si256(LoadBytes(group + 64 * j + 32 * half), offset);
     scale = Scales<type>(group + 512 + 16 * half);
   }
-  __m256 Add(const int8_t* x, float x_scale, int32_t /*x_sum*/, __m256 acc) const {
+  __m256 Add(const int8_t* x, float x_scale, int32_t /*offset*/, __m256 acc) const {
     __m256i sum = _mm256_setzero_si256();
     for (int j = 0; j < 8; ++j) {
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(SignedPairs(w[j], x + 4 * j), _mm256_set1_epi16(1)));
@@ -98,15 +98,16 @@ struct HalfGroup<PackedType::kQ8_0> : HalfGroupOfBytes<PackedType::kQ8_0> {};
 template <>
 struct HalfGroup<PackedType::kQ4_K> {
   __m256i w[8];
-  __m256 scale, least;  // d s, dmin m
+  __m256 scale, least;  // d s, dmin m / 8
   void Load(const std::byte* header, const std::byte* group, int half) {
     LoadNibbles(group, half, w);
     scale = _mm256_mul_ps(Halves(header + 16 * half), Bytes(group + 256 + 8 * half));
-    least = _mm256_mul_ps(Halves(header + 32 + 16 * half), Bytes(group + 272 + 8 * half));
+    const __m256 eighths = _mm256_mul_ps(Bytes(group + 272 + 8 * half), _mm256_set1_ps(0.125f));  // exact
+    least = _mm256_mul_ps(Halves(header + 32 + 16 * half), eighths);
   }
-  __m256 Add(const int8_t* x, float x_scale, int32_t x_sum, __m256 acc) const {
+  __m256 Add(const int8_t* x, float x_scale, int32_t offset, __m256 acc) const {
     const __m256 sum = _mm256_mul_ps(_mm256_cvtepi32_ps(NibbleSum(w, x)), scale);
-    const __m256 part = _mm256_fnmadd_ps(least, _mm256_set1_ps(static_cast<float>(x_sum)), sum);
+    const __m256 part = _mm256_fmadd_ps(least, _mm256_set1_ps(static_cast<float>(offset)), sum);
     return _mm256_fmadd_ps(part, _mm256_set1_ps(x_scale), acc);
   }
 };
@@ -135,7 +136,7 @@ struct HalfGroup<PackedType::kQ6_K> {
     }
     d = Halves(header + 16 * half);
   }
-  __m256 Add(const int8_t* x, float x_scale, int32_t /*x_sum*/, __m256 acc) const {
+  __m256 Add(const int8_t* x, float x_scale, int32_t /*offset*/, __m256 acc) const {
     __m256i sum[2];
     for (int i = 0; i < 2; ++i) {  // 8 products of 32 x 127 fit 16 bits
       const __m256i* of = w + 4 * i;
@@ -158,7 +159,7 @@ void Rows(const PackedTileCall& call, int64_t row) {
   const int64_t groups = PackedGroups(call.x->depth);
   const int8_t* values = call.x->values + row * groups * kGroup;
   const float* scales = call.x->scales + row * groups;
-  const int32_t* sums = call.x->sums + row * groups;
+  const int32_t* offsets = call.x->offsets + row * groups;
   const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
   __m256 waiting[2][kRows][3], acc[2][kRows];
   for (int block = 0; block < call.blocks; ++block) {
@@ -177,7 +178,7 @@ void Rows(const PackedTileCall& call, int64_t row) {
         weights.Load(header, at, half);
         for (int r = 0; r < kRows; ++r) {
           const int64_t i = r * groups + g;
-          acc[half][r] = weights.Add(values + i * kGroup, scales[i], sums[i], acc[half][r]);
+          acc[half][r] = weights.Add(values + i * kGroup, scales[i], offsets[i], acc[half][r]);
         }
       }
     }
@@ -227,7 +228,7 @@ void Run(PackedType type, const PackedTileCall& call) {
 
 }  // namespace
 
-void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum) {
+void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), zero = _mm256_setzero_ps();
   __m256 v[4], most = zero, poison = zero;
   for (int i = 0; i < 4; ++i) {
@@ -246,7 +247,7 @@ void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum) {
   auto* to = reinterpret_cast<__m256i*>(values);
   if (!(largest > kLeastMagnitude)) {
     _mm256_storeu_si256(to, _mm256_setzero_si256());
-    *sum = 0;
+    *offset = 0;
     return;
   }
   const __m256 inverse = _mm256_set1_ps(127.0f / largest);
@@ -258,7 +259,7 @@ void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum) {
   const __m256i all = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
   __m128i folded = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
   folded = _mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0x4e));
-  *sum = _mm_cvtsi128_si32(_mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0xb1)));
+  *offset = -8 * _mm_cvtsi128_si32(_mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0xb1)));
   const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
   _mm256_storeu_si256(to, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
 }
@@ -278,8 +279,8 @@ PackedTileFunction PackedTileAvx2() { return HasAvx2() ? Run : nullptr; }
 namespace atl::models::kernels {
 PackedTileFunction PackedTileAvx2() { return nullptr; }
 bool HasAvx2() { return false; }
-void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum) {
-  QuantizePortable(x, values, scale, sum);
+void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset) {
+  QuantizePortable(x, values, scale, offset);
 }
 }  // namespace atl::models::kernels
 

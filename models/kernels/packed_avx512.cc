@@ -14,83 +14,240 @@
 namespace atl::models::kernels {
 namespace {
 
-constexpr int kAhead = 4096;  // bytes: a row alone waits for memory, and the hardware's prefetcher stops at pages
+// kRows rows of one group; row r's values are `stride` bytes after those of the row before it.
+struct GroupOfRows {
+  const int8_t* values;
+  int64_t stride;
+  const float* scales;
+  const int32_t* offsets;
+  int64_t groups;  // from one row's scale and offset to the next row's
+};
 
-inline __m512i Broadcast(const int8_t* quad) {
-  int32_t word;
-  std::memcpy(&word, quad, 4);
-  return _mm512_set1_epi32(word);
+// sums[r] += products of w [kVectors] with row r. The instruction wants unsigned bytes first, and only its second
+// operand can be broadcast from memory as it is read: weights are the unsigned ones, as they are stored, and
+// activations cost no instruction of their own. Rows are interleaved, in two chains each: one row after another, the
+// instructions that wait for a sum fill the scheduler, and the multipliers stand half the time.
+template <int kRows, int kVectors>
+inline void AddProducts(const __m512i* w, const int8_t* x, int64_t stride, __m512i (&sums)[kRows]) {
+  __m512i odd[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) odd[r] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+  for (int j = 0; j < kVectors; ++j) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      int32_t quad;
+      std::memcpy(&quad, x + r * stride + 4 * j, 4);
+      __m512i* sum = j % 2 == 0 ? &sums[r] : &odd[r];
+      *sum = _mm512_dpbusd_epi32(*sum, w[j], _mm512_set1_epi32(quad));
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sums[r] = _mm512_add_epi32(sums[r], odd[r]);
 }
 
-// The 8 vectors of a group's weights as unsigned bytes: vector j has inputs 4 j .. 4 j + 3 of each output.
-template <PackedType type>
-inline void LoadWeights(const std::byte* group, __m512i (&w)[8]) {
-  if constexpr (IsNibbles(type)) {
-    const __m512i low = _mm512_set1_epi8(15);
-    for (int j = 0; j < 4; ++j) {
-      const __m512i both = _mm512_loadu_si512(group + 64 * j);
-      w[j] = _mm512_and_si512(both, low);
-      w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+// The same with signed weights and x + 128 as the unsigned bytes.
+template <int kRows, int kVectors>
+inline void AddShiftedProducts(const __m512i* w, const int8_t* x, int64_t stride, __m512i (&sums)[kRows]) {
+  const __m512i sign = _mm512_set1_epi8(-128);
+#pragma GCC unroll 8
+  for (int j = 0; j < kVectors; ++j) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      int32_t quad;
+      std::memcpy(&quad, x + r * stride + 4 * j, 4);
+      sums[r] = _mm512_dpbusd_epi32(sums[r], _mm512_xor_si512(_mm512_set1_epi32(quad), sign), w[j]);
     }
-  } else {
-    for (int j = 0; j < 8; ++j) w[j] = _mm512_loadu_si512(group + 64 * j);
   }
 }
 
+inline __m512i LoadBytes(const std::byte* at) { return _mm512_loadu_si512(at); }
+
+// Vector j has inputs 4 j .. 4 j + 3 of each output.
+inline void LoadNibbles(const std::byte* group, __m512i (&w)[8]) {
+  const __m512i low = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512i both = LoadBytes(group + 64 * j);
+    w[j] = _mm512_and_si512(both, low);
+    w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+  }
+}
+
+inline __m512 Halves(const std::byte* at) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+}
+inline __m512 Bytes(const std::byte* at) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
+}
 template <PackedType type>
-inline __m512 Scales(__m256i halves) {
-  if constexpr (type == PackedType::kQ4_0 || type == PackedType::kQ8_0) return _mm512_cvtph_ps(halves);
+inline __m512 Scales(const std::byte* at) {
+  if constexpr (type == PackedType::kQ4_0 || type == PackedType::kQ8_0) return Halves(at);
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-// Rows [row, row + kRows). The weights are unpacked once for all of them.
+// A group's weights for 16 outputs in registers, and acc[r] plus their products with rows' group (packed.h).
+template <PackedType type>
+struct Group {  // INT4, Q4_0, INT8, Q8_0
+  __m512i w[8];
+  __m512 scale;
+  void Load(const std::byte* /*header*/, const std::byte* group) {
+    if constexpr (IsNibbles(type)) {
+      LoadNibbles(group, w);
+    } else {
+#pragma GCC unroll 8
+      for (int j = 0; j < 8; ++j) w[j] = LoadBytes(group + 64 * j);
+    }
+    scale = Scales<type>(group + LayoutOf(type).group_bytes - 2 * kTileRows);
+  }
+  template <int kRows>
+  void Add(const GroupOfRows& x, __m512 (&acc)[kRows]) const {
+    constexpr int kOffsets = ZeroOf(type) / 8;
+    __m512i sums[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm512_set1_epi32(x.offsets[r * x.groups] * kOffsets);
+    AddProducts<kRows, 8>(w, x.values, x.stride, sums);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 step = _mm512_mul_ps(scale, _mm512_set1_ps(x.scales[r * x.groups]));
+      acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r]), step, acc[r]);
+    }
+  }
+};
+
+template <>
+struct Group<PackedType::kQ4_K> {
+  __m512i w[8];
+  __m512 scale, least;  // d s, dmin m / 8
+  void Load(const std::byte* header, const std::byte* group) {
+    LoadNibbles(group, w);
+    scale = _mm512_mul_ps(Halves(header), Bytes(group + 256));
+    const __m512 eighths = _mm512_mul_ps(Bytes(group + 272), _mm512_set1_ps(0.125f));  // exact
+    least = _mm512_mul_ps(Halves(header + 32), eighths);
+  }
+  template <int kRows>
+  void Add(const GroupOfRows& x, __m512 (&acc)[kRows]) const {
+    __m512i sums[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_si512();
+    AddProducts<kRows, 8>(w, x.values, x.stride, sums);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 offset = _mm512_set1_ps(static_cast<float>(x.offsets[r * x.groups]));
+      const __m512 part = _mm512_fmadd_ps(least, offset, _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r]), scale));
+      acc[r] = _mm512_fmadd_ps(part, _mm512_set1_ps(x.scales[r * x.groups]), acc[r]);
+    }
+  }
+};
+
+// Scales of 16 inputs: an offset would be needed for each half, so the weights are made signed, and the activations
+// take 128 more, which `corrections` takes away again.
+template <>
+struct Group<PackedType::kQ6_K> {
+  __m512i w[8];            // signed
+  __m512i corrections[2];  // -128 x the sum of a half's weights
+  __m512 scale[2];         // s of each half
+  __m512 d;
+  void Load(const std::byte* header, const std::byte* group) {
+    const __m512i upper = _mm512_set1_epi8(0x30), zero = _mm512_set1_epi8(32);
+    LoadNibbles(group, w);
+    for (int l = 0; l < 2; ++l) {
+      const __m512i high = LoadBytes(group + 256 + 64 * l);
+      const auto join = [&](__m512i* to, __m512i bits) {
+        *to = _mm512_sub_epi8(_mm512_or_si512(*to, _mm512_and_si512(bits, upper)), zero);
+      };
+      join(&w[2 * l], _mm512_slli_epi16(high, 4));
+      join(&w[2 * l + 1], _mm512_slli_epi16(high, 2));
+      join(&w[2 * l + 4], high);
+      join(&w[2 * l + 5], _mm512_srli_epi16(high, 2));
+    }
+    for (int i = 0; i < 2; ++i) {
+      __m512i sum = _mm512_setzero_si512();
+      for (int j = 4 * i; j < 4 * i + 4; ++j) sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), w[j]);
+      corrections[i] = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), sum), 7);
+      scale[i] = Bytes(group + 384 + 16 * i);
+    }
+    d = Halves(header);
+  }
+  template <int kRows>
+  void Add(const GroupOfRows& x, __m512 (&acc)[kRows]) const {
+    __m512i first[kRows], second[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) first[r] = corrections[0];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) second[r] = corrections[1];
+    AddShiftedProducts<kRows, 4>(w, x.values, x.stride, first);
+    AddShiftedProducts<kRows, 4>(w + 4, x.values + 16, x.stride, second);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      // Exact: 32 x 127 x 128 x 32 is below 2^24, so the integer's own value comes out.
+      const __m512 total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(second[r]), scale[1],
+                                           _mm512_mul_ps(_mm512_cvtepi32_ps(first[r]), scale[0]));
+      const __m512 step = _mm512_mul_ps(d, _mm512_set1_ps(x.scales[r * x.groups]));
+      acc[r] = _mm512_fmadd_ps(total, step, acc[r]);
+    }
+  }
+};
+
+// Rows [row, row + kRows), all in registers: a group's weights are unpacked once for them.
 template <PackedType type, int kRows>
 void Rows(const PackedTileCall& call, int64_t row) {
-  constexpr int64_t kBytes = LayoutOf(type).group_bytes;
-  constexpr int kZero = -ZeroOf(type);
+  constexpr PackedLayout kLayout = LayoutOf(type);
+  constexpr int64_t kAhead = 4096;  // bytes; the hardware's prefetcher stops at pages
   const int64_t groups = PackedGroups(call.x->depth);
-  const int8_t* values = call.x->values + row * groups * kGroup;
-  const float* scales = call.x->scales + row * groups;
-  const int32_t* sums = call.x->sums + row * groups;
-  const std::byte* at = call.tile;
   const auto add = [](__m512* a, const __m512& b) { *a = _mm512_add_ps(*a, b); };
-  __m512 waiting[kRows][3], acc[kRows];
+  __m512 waiting[kRows][3], sums[kRows];
   for (int block = 0; block < call.blocks; ++block) {
-    for (__m512& a : acc) a = _mm512_setzero_ps();
-    for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g, at += kBytes) {
-      if constexpr (kRows == 1) {
-        for (int64_t line = 0; line < kBytes; line += 64) {
+    __m512 acc[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
+    for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g) {
+      const std::byte *header = HeaderOf(type, call.tile, call.skip + g), *at = GroupOf(type, call.tile, call.skip + g);
+      if (row == 0) {
+        for (int64_t line = 0; line < kLayout.group_bytes; line += 64) {
           _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T0);
         }
       }
-      __m512i w[8];
-      LoadWeights<type>(at, w);
-      const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + kBytes - 32));
-      const __m512 scale = Scales<type>(halves);
-      for (int r = 0; r < kRows; ++r) {
-        const int8_t* x = values + r * groups * kGroup + g * kGroup;
-        // Two chains: an instruction's result is there some cycles later.
-        __m512i even = _mm512_set1_epi32(kZero * sums[r * groups + g]), odd = _mm512_setzero_si512();
-        for (int j = 0; j < 8; j += 2) {
-          even = _mm512_dpbusd_epi32(even, w[j], Broadcast(x + 4 * j));
-          odd = _mm512_dpbusd_epi32(odd, w[j + 1], Broadcast(x + 4 * j + 4));
-        }
-        const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-        acc[r] = _mm512_fmadd_ps(sum, _mm512_mul_ps(scale, _mm512_set1_ps(scales[r * groups + g])), acc[r]);
-      }
+      Group<type> weights;
+      weights.Load(header, at);
+      const int64_t i = row * groups + g;
+      weights.Add({.values = call.x->values + i * kGroup,
+                   .stride = groups * kGroup,
+                   .scales = call.x->scales + i,
+                   .offsets = call.x->offsets + i,
+                   .groups = groups},
+                  acc);
     }
-    for (int r = 0; r < kRows; ++r) AddToTree(block, call.blocks, &acc[r], waiting[r], add);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] = acc[r];
+    for (int r = 0; r < kRows; ++r) AddToTree(block, call.blocks, &sums[r], waiting[r], add);
   }
-  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(call.y + (row + r) * call.y_stride, acc[r]);
+  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(call.y + (row + r) * call.y_stride, sums[r]);
 }
 
 template <PackedType type>
 void Tile(const PackedTileCall& call) {
   int64_t row = 0;
   for (; row + 8 <= call.x->rows; row += 8) Rows<type, 8>(call, row);
-  for (; row + 4 <= call.x->rows; row += 4) Rows<type, 4>(call, row);
-  for (; row + 2 <= call.x->rows; row += 2) Rows<type, 2>(call, row);
-  for (; row < call.x->rows; ++row) Rows<type, 1>(call, row);
+  switch (call.x->rows - row) {
+    case 1:
+      return Rows<type, 1>(call, row);
+    case 2:
+      return Rows<type, 2>(call, row);
+    case 3:
+      return Rows<type, 3>(call, row);
+    case 4:
+      return Rows<type, 4>(call, row);
+    case 5:
+      return Rows<type, 5>(call, row);
+    case 6:
+      return Rows<type, 6>(call, row);
+    case 7:
+      return Rows<type, 7>(call, row);
+    default:
+      return;
+  }
 }
 
 void Run(PackedType type, const PackedTileCall& call) {
@@ -104,18 +261,21 @@ void Run(PackedType type, const PackedTileCall& call) {
     case PackedType::kQ8_0:
       return Tile<PackedType::kQ8_0>(call);
     case PackedType::kQ4_K:
+      return Tile<PackedType::kQ4_K>(call);
     case PackedType::kQ6_K:
-      return PackedTileAvx2()(type, call);  // the same bits
+      return Tile<PackedType::kQ6_K>(call);
   }
 }
 
 }  // namespace
 
-PackedTileFunction PackedTileAvx512Vnni() {
-  const bool has = HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-  return has ? Run : nullptr;
+bool HasAvx512Vnni() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
 }
+
+PackedTileFunction PackedTileAvx512Vnni() { return HasAvx512Vnni() ? Run : nullptr; }
 
 }  // namespace atl::models::kernels
 
@@ -124,6 +284,7 @@ PackedTileFunction PackedTileAvx512Vnni() {
 #else
 
 namespace atl::models::kernels {
+bool HasAvx512Vnni() { return false; }
 PackedTileFunction PackedTileAvx512Vnni() { return nullptr; }
 }  // namespace atl::models::kernels
 

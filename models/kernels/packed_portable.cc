@@ -52,7 +52,7 @@ void PackedTilePortable(PackedType type, const PackedTileCall& call) {
   }
 }
 
-void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* sum) {
+void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* offset) {
   float largest = 0, poison = 0;
   for (int64_t i = 0; i < kGroup; ++i) {
     largest = std::max(largest, std::fabs(x[i]));
@@ -61,15 +61,16 @@ void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* sum
   largest += poison;
   const bool none = !(largest > kLeastMagnitude);  // NaN too: the scale carries it
   const float inverse = none ? 0.0f : 127.0f / largest;
-  *sum = 0;
+  int32_t sum = 0;
   for (int64_t i = 0; i < kGroup; ++i) {
     // Adding and taking away 1.5 x 2^23 rounds to nearest even, and needs no instruction that only some machines have.
     const float rounded = (x[i] * inverse + 0x1.8p23f) - 0x1.8p23f;
     const auto q = none ? 0 : static_cast<int32_t>(rounded);
     values[i] = static_cast<int8_t>(q);
-    *sum += q;
+    sum += q;
   }
   *scale = largest / 127.0f;
+  *offset = -8 * sum;
 }
 
 }  // namespace atl::models::kernels

@@ -1,6 +1,8 @@
 // One tile against some rows: what each instruction set implements (packed_*.cc) and packed.cc chooses from.
 #pragma once
 
+#include <bit>
+
 #include "models/kernels/packed.h"
 
 namespace atl::models::kernels {
@@ -20,19 +22,21 @@ using PackedTileFunction = void (*)(PackedType type, const PackedTileCall& call)
 
 // Null where the program was not built for such a processor, or the machine is not one.
 PackedTileFunction PackedTileAvx512Vnni();
+bool HasAvx512Vnni();
 PackedTileFunction PackedTileAvx2();
 bool HasAvx2();  // with FMA and F16C
 
-// INT4 and Q4_0, tiles [0, tiles) of the call, at most kPanelTiles, one after another in memory as in y: the same sums,
-// faster for many rows.
+// Tiles [0, tiles) of the call, at most kPanelTiles, one after another in memory as in y: the same sums, faster for
+// many rows.
 using PackedPanelFunction = void (*)(PackedType type, const PackedTileCall& call, int tiles);
-PackedPanelFunction PackedPanelAvx2();
+PackedPanelFunction PackedPanelAvx2();  // INT4, Q4_0
+PackedPanelFunction PackedPanelAmx();   // all but Q6_K
 
 // Rounds 32 activations (packed.h). A group whose values are all next to nothing becomes zeros.
-using QuantizeFunction = void (*)(const float* x, int8_t* values, float* scale, int32_t* sum);
+using QuantizeFunction = void (*)(const float* x, int8_t* values, float* scale, int32_t* offset);
 inline constexpr float kLeastMagnitude = 0x1p-100f;
-void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* sum);
-void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* sum);
+void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset);
+void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* offset);
 
 void PackedTilePortable(PackedType type, const PackedTileCall& call);
 
@@ -41,14 +45,12 @@ void PackedTilePortable(PackedType type, const PackedTileCall& call);
 // add(V* left, const V& right). By address: the function is not compiled for the vectors it moves.
 template <typename V, typename Add>
 [[gnu::always_inline]] inline void AddToTree(int block, int blocks, V* value, V* waiting, const Add& add) {
-  for (int level = 0; (1 << level) < blocks; ++level) {
-    if ((block >> level & 1) == 0) {
-      waiting[level] = *value;
-      return;
-    }
+  const int levels = std::countr_one(static_cast<unsigned>(block));  // those whose right half is complete
+  for (int level = 0; level < levels; ++level) {
     add(&waiting[level], *value);
     *value = waiting[level];
   }
+  if (block + 1 < blocks) waiting[levels] = *value;
 }
 
 }  // namespace atl::models::kernels

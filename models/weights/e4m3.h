@@ -8,6 +8,8 @@
 namespace atl::models {
 
 inline constexpr float kLargestE4m3 = 448;
+// Of a block. Kernels multiply scales by 2^120 (models/kernels/fp8_avx2.cc); this one would make weights of 57,344.
+inline constexpr float kLargestFp8Scale = 128;
 
 // |value| <= 448: to nearest, ties to even.
 inline uint8_t ToE4m3(float value) {

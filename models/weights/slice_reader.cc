@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "models/weights/block_scales.h"
+#include "models/weights/e4m3.h"
 #include "models/weights/read_ahead.h"
 
 namespace atl::models {
@@ -54,8 +55,7 @@ void ReadVector(const StoredTensor& stored, Range rows, float* out) {
 
 absl::Status ReadScales(const Parameter& p, const StoredTensor& stored, const Packing& packing, std::byte* to) {
   const int64_t from_size = SizeOf(stored.scale_type), size = InfoOf(p.format).scale_bytes;
-  // Kernels multiply FP8's by 2^120 (models/kernels/fp8_avx2.cc); 128 would make weights of 57,000.
-  const float most = p.format == WeightFormat::kFp8Block ? 128 : std::numeric_limits<float>::max();
+  const float most = p.format == WeightFormat::kFp8Block ? kLargestFp8Scale : std::numeric_limits<float>::max();
   for (int64_t r = packing.scale_rows.begin; r < packing.scale_rows.end; ++r) {
     const std::byte* from = stored.scales + r * stored.scale_row_bytes + packing.scale_columns.begin * from_size;
     for (int64_t c = 0; c < packing.scale_columns.size(); ++c, from += from_size, to += size) {

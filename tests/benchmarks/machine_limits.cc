@@ -31,7 +31,8 @@ const MachineLimits& LimitsOf(int threads) {
     ThreadPool pool(threads);
     limits = {.bytes_per_second = kernels::ReadBandwidth(ColdMemory(), &pool),
               .f32 = kernels::MultiplyAddPeak(kernels::Arithmetic::kF32, &pool),
-              .int8 = kernels::MultiplyAddPeak(kernels::Arithmetic::kInt8, &pool)};
+              .int8 = kernels::MultiplyAddPeak(kernels::Arithmetic::kInt8, &pool),
+              .int8_tiles = kernels::MultiplyAddPeak(kernels::Arithmetic::kInt8Tiles, &pool)};
   }
   return limits;
 }

@@ -15,6 +15,7 @@ namespace atl {
 struct MachineLimits {
   double bytes_per_second = 0;  // reading memory that no cache holds
   double f32 = 0, int8 = 0;     // operations a second on registers, two a multiply-add
+  double int8_tiles = 0;        // by matrix tiles (AMX), 0 without
 };
 const MachineLimits& LimitsOf(int threads);
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "models/kernels/kernels.h"
 #include "models/weight_conversion.h"
@@ -78,6 +79,33 @@ TEST(KeptWeights, HeadsNarrowerThanAGroupStay) {
     if (p.name.ends_with("o_proj.weight")) EXPECT_EQ(p.format, WeightFormat::kBF16);
     if (p.name.ends_with("down_proj.weight")) EXPECT_EQ(p.unit, p.sharding == Sharding::kExpert ? 1 : 32) << p.name;
     if (p.name.ends_with("shared_experts.up_proj.weight")) EXPECT_EQ(p.unit, 32);
+  }
+}
+
+TEST(KeptWeights, WhatFp8CannotHoldIsRefused) {
+  std::vector<float> values(int64_t{130} * 140, 0.5f);
+  const Parameter p{.name = "layer.up_proj.weight", .shape = {130, 140}, .format = WeightFormat::kFp8Block};
+  const Packing packing = PackingOf(p.format, {0, 130}, {0, 140});
+  std::vector<std::byte> bytes(packing.bytes);
+  const StoredTensor stored{.format = WeightFormat::kF32,
+                            .data = reinterpret_cast<const std::byte*>(values.data()),
+                            .row_bytes = 140 * 4,
+                            .column_bytes = 4};
+  const auto convert = [&](float value) {
+    values[129 * 140 + 139] = value;
+    return ConvertSlice(p, stored, Whole(p), bytes.data(), nullptr);
+  };
+  for (const float fits : {57344.0f, -57344.0f, 1e-43f, 0.0f}) {
+    ASSERT_TRUE(convert(fits).ok()) << fits;
+    const std::vector<float> kept = Decoded(p, bytes, Whole(p));
+    EXPECT_NEAR(kept.back(), fits, 1e-42f);
+    EXPECT_EQ(kept[0], 0.5f);
+  }
+  for (const float bad : {57400.0f, -1e30f, std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    const absl::Status refused = convert(bad);
+    EXPECT_FALSE(refused.ok()) << bad;
+    EXPECT_NE(refused.message().find("layer.up_proj.weight, rows 128 to 130, columns 128 to 140"), std::string::npos)
+        << refused;
   }
 }
 

@@ -141,7 +141,7 @@ std::vector<float> Expected(const Quantized& w, const QuantizedRows& x, const st
           }
           const float a = x.scales[r * groups + g];
           if (w.matrix.type == PackedType::kQ4_K) {
-            const float part = std::fma(-group.least, static_cast<float>(x.sums[r * groups + g]),
+            const float part = std::fma(-group.least, static_cast<float>(x.offsets[r * groups + g] / -8),
                                         static_cast<float>(sum) * group.scale);
             sums[b] = std::fma(part, a, sums[b]);
           } else {
@@ -180,7 +180,7 @@ TEST_P(PackedTest, GivesTheBitsOfTheDefinition) {
     for (const auto& [outs, depth] : {std::pair<int64_t, int64_t>{16, 32}, {1, 7}, {17, 40}, {33, 256}, {64, 1408}}) {
       const int64_t skip = depth == 1408 ? LayoutOf(type).block_groups - 1 : 0;
       const Quantized w = RandomMatrix(type, outs, depth, static_cast<uint32_t>(outs * depth), skip);
-      for (const int64_t rows : {1, 2, 3, 8, 15, 37}) {
+      for (const int64_t rows : {1, 2, 3, 8, 15, 37, 83}) {
         const std::vector<float> x = Values(rows * depth, static_cast<uint32_t>(rows + depth));
         std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
         const QuantizedRows q = QuantizeRows(x, rows, depth, memory, &pool);
@@ -207,7 +207,7 @@ TEST_P(PackedTest, ExtremesNeitherOverflowNorVanish) {
       std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
       const QuantizedRows q = QuantizeRows(x, rows, depth, memory, nullptr);
       EXPECT_EQ(q.values[5], 127 * sign);
-      EXPECT_EQ(q.sums[0], 127 * sign * kGroup);
+      EXPECT_EQ(q.offsets[0], -8 * 127 * sign * kGroup);
       const std::vector<int64_t> cuts = Cuts(depth, 8);
       for (const int64_t some : {int64_t{1}, rows}) {
         std::vector<float> y(some * outs);
@@ -230,11 +230,12 @@ TEST_P(PackedTest, ValuesThatAreNoNumbersReachTheSums) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, PackedTest, testing::Values("avx512-vnni", "avx2", "portable"), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Targets, PackedTest, testing::Values("amx", "avx512-vnni", "avx2", "portable"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 TEST(Packed, UnpacksWhatWasPacked) {
   for (const PackedType type : kPackedTypes) {
@@ -347,7 +348,7 @@ TEST(Packed, ActivationsAreWithinHalfAStep) {
         const float exact = g * kGroup + i < depth ? x[r * depth + g * kGroup + i] : 0.0f;
         EXPECT_LE(std::fabs(value * q.scales[at] - exact), q.scales[at] * 0.5001f);
       }
-      EXPECT_EQ(sum, q.sums[at]);
+      EXPECT_EQ(-8 * sum, q.offsets[at]);
     }
   }
 }
