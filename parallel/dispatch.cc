@@ -22,6 +22,9 @@ struct ReturnHeader {
 };
 constexpr int64_t kReturnHeaderBytes = sizeof(ReturnHeader);
 
+// Bytes to move, so that waking the pool's threads pays.
+constexpr bool WorthSharing(int64_t bytes) { return bytes >= 128 << 10; }
+
 absl::Status CheckFits(const ParallelContext& context, int layer, const char* what, int64_t bytes, size_t scratch) {
   if (bytes <= static_cast<int64_t>(scratch)) return absl::OkStatus();
   return Internal("layer {}, rank {}: {} of {} bytes do not fit the scratch of {}", layer, context.rank, what, bytes,
@@ -87,7 +90,8 @@ void Accumulate(bool first, float weight, const std::byte* result, DType type, i
 }  // namespace
 
 absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const ExpertPlacement& placement, int layer,
-                                    ConstBuffer x, int64_t width, const Routing& routing, ExchangeScratch scratch) {
+                                    ConstBuffer x, int64_t width, const Routing& routing, ExchangeScratch scratch,
+                                    ThreadPool* pool) {
   const int world = context.topology.world;
   const int64_t row_bytes = width * SizeOf(x.type);
   Dispatched d;
@@ -108,16 +112,24 @@ absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const Expert
   d.num_pairs = Offsets(d.pairs_from).back();
   ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "rows to receive", d.num_rows * row_bytes, scratch.recv.size()));
 
-  std::byte* to = scratch.send.data();
-  for (const int32_t row : outgoing.rows) {
-    std::memcpy(to, static_cast<const std::byte*>(x.data) + row * row_bytes, row_bytes);
-    to += row_bytes;
+  const bool alone = world == 1;  // every row is for this rank, in its own order
+  Pending rows;
+  d.rows = ConstBuffer(x.data, d.num_rows * width, x.type);
+  if (!alone) {
+    const auto count = static_cast<int64_t>(outgoing.rows.size());
+    ParallelFor(WorthSharing(count * row_bytes) ? pool : nullptr, count, [&](int64_t i, int64_t end) {
+      for (; i < end; ++i) {
+        std::memcpy(scratch.send.data() + i * row_bytes,
+                    static_cast<const std::byte*>(x.data) + outgoing.rows[i] * row_bytes, row_bytes);
+      }
+    });
+    const ConstBuffer send(scratch.send.data(), count * width, x.type);
+    const Buffer recv{scratch.recv.data(), d.num_rows * width, x.type};
+    ATOLL_ASSIGN_OR_RETURN(rows, context.world->StartAllToAllV(send, Scaled(d.rows_to, width), recv,
+                                                               Scaled(d.rows_from, width), {"dispatch", layer}));
+    d.rows = recv;
   }
-  const ConstBuffer send(scratch.send.data(), static_cast<int64_t>(outgoing.rows.size()) * width, x.type);
-  const Buffer recv{scratch.recv.data(), d.num_rows * width, x.type};
   std::vector<int32_t> lists_in(d.num_rows + d.num_pairs);
-  ATOLL_ASSIGN_OR_RETURN(Pending rows, context.world->StartAllToAllV(send, Scaled(d.rows_to, width), recv,
-                                                                     Scaled(d.rows_from, width), {"dispatch", layer}));
   ATOLL_ASSIGN_OR_RETURN(
       Pending lists, context.world->StartAllToAllV(ConstBuffer::Of(std::span(outgoing.lists)), outgoing.list_sizes,
                                                    Buffer::Of(std::span(lists_in)),
@@ -126,12 +138,11 @@ absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const Expert
   ATOLL_RETURN_IF_ERROR(lists.Wait(deadline));
   ATOLL_RETURN_IF_ERROR(GroupByExpert(context, local_experts, lists_in, digests, &d));
   ATOLL_RETURN_IF_ERROR(rows.Wait(deadline));
-  d.rows = recv;
   return d;
 }
 
 absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstBuffer results, int64_t width,
-                     const Routing& routing, std::span<float> out, ExchangeScratch scratch) {
+                     const Routing& routing, std::span<float> out, ExchangeScratch scratch, ThreadPool* pool) {
   const int world = context.topology.world;
   const int64_t row_bytes = width * SizeOf(results.type);
   const std::vector<int64_t> headers(world, kReturnHeaderBytes);
@@ -153,9 +164,11 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
     if (peer == context.rank) {
       own_order = order;
     } else {
-      for (int64_t i = 0; i < d.pairs_from[peer]; ++i, to += row_bytes) {
-        std::memcpy(to, result_rows + order[i] * row_bytes, row_bytes);
-      }
+      const int64_t pairs = d.pairs_from[peer];
+      ParallelFor(WorthSharing(pairs * row_bytes) ? pool : nullptr, pairs, [&](int64_t i, int64_t end) {
+        for (; i < end; ++i) std::memcpy(to + i * row_bytes, result_rows + order[i] * row_bytes, row_bytes);
+      });
+      to += pairs * row_bytes;
     }
     order += d.pairs_from[peer];
   }
@@ -177,18 +190,21 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
     }
   }
   const std::vector<int64_t> pairs_begin = Offsets(d.pairs_to);
-  for (int64_t row = 0; row < routing.rows; ++row) {
-    for (int k = 0; k < routing.top_k; ++k) {
-      const int64_t slot = d.home_slot[row * routing.top_k + k];
-      const int64_t peer = std::upper_bound(pairs_begin.begin(), pairs_begin.end(), slot) - pairs_begin.begin() - 1;
-      const int64_t place = slot - pairs_begin[peer];
-      const std::byte* result = peer == context.rank
-                                    ? result_rows + own_order[place] * row_bytes
-                                    : scratch.recv.data() + begin_from[peer] + kReturnHeaderBytes + place * row_bytes;
-      Accumulate(k == 0, routing.weights[row * routing.top_k + k], result, results.type, width,
-                 out.data() + row * width);
+  const bool share = WorthSharing(routing.rows * routing.top_k * row_bytes);
+  ParallelFor(share ? pool : nullptr, routing.rows, [&](int64_t row, int64_t end) {
+    for (; row < end; ++row) {
+      for (int k = 0; k < routing.top_k; ++k) {
+        const int64_t slot = d.home_slot[row * routing.top_k + k];
+        const int64_t peer = std::upper_bound(pairs_begin.begin(), pairs_begin.end(), slot) - pairs_begin.begin() - 1;
+        const int64_t place = slot - pairs_begin[peer];
+        const std::byte* result = peer == context.rank
+                                      ? result_rows + own_order[place] * row_bytes
+                                      : scratch.recv.data() + begin_from[peer] + kReturnHeaderBytes + place * row_bytes;
+        Accumulate(k == 0, routing.weights[row * routing.top_k + k], result, results.type, width,
+                   out.data() + row * width);
+      }
     }
-  }
+  });
   return absl::OkStatus();
 }
 

@@ -21,6 +21,7 @@
 
 #include "parallel/base/buffer.h"
 #include "parallel/base/status.h"
+#include "parallel/base/thread_pool.h"
 #include "parallel/context.h"
 #include "parallel/placement.h"
 
@@ -40,7 +41,7 @@ struct ExchangeScratch {
 };
 
 struct Dispatched {
-  ConstBuffer rows;  // [num_rows, width], rank-major by source, in ExchangeScratch::recv
+  ConstBuffer rows;  // [num_rows, width], rank-major by source, in ExchangeScratch::recv (of one rank: x)
   int64_t num_rows = 0;
   int64_t num_pairs = 0;  // (row, local expert) pairs, = sum over e of pair_begin[e + 1] - pair_begin[e]
   // Pairs grouped by local expert: pairs [pair_begin[e], pair_begin[e + 1]) are expert e's, pair_row[p] is the row of
@@ -59,12 +60,15 @@ struct Dispatched {
   uint64_t sequence = 0;  // of this exchange, the same number on every rank
 };
 
-// x: [routing.rows, width] in the wire type. Every rank of the world must call, also with zero rows.
+// x: [routing.rows, width] in the wire type; in a world of one rank it is not copied, and must last as long as what is
+// returned. Every rank of the world must call, also with zero rows. pool: copies and sums of many rows are shared by
+// its threads.
 absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const ExpertPlacement& placement, int layer,
-                                    ConstBuffer x, int64_t width, const Routing& routing, ExchangeScratch scratch);
+                                    ConstBuffer x, int64_t width, const Routing& routing, ExchangeScratch scratch,
+                                    ThreadPool* pool = nullptr);
 
 // results: [num_pairs, width] in the wire type, by local expert as pair_begin says; out: [routing.rows, width] f32.
 absl::Status Combine(const ParallelContext& context, const Dispatched& dispatched, ConstBuffer results, int64_t width,
-                     const Routing& routing, std::span<float> out, ExchangeScratch scratch);
+                     const Routing& routing, std::span<float> out, ExchangeScratch scratch, ThreadPool* pool = nullptr);
 
 }  // namespace atl::parallel

@@ -81,11 +81,11 @@ struct Layer final : DecoderLayer {
     attention_norm.Apply(a.data(), pass.rows(), n.data());
     ATOLL_ASSIGN_OR_RETURN(const auto attended, pass.Run(attention, n));
     std::copy(a.begin(), a.end(), y.begin());
-    Add(pass.Run(attended_norm, attended), y);
-    Add(Laurel(pass, n), y);
+    pass.Add(pass.Run(attended_norm, attended), y);
+    pass.Add(Laurel(pass, n), y);
     kernels::Scale(kHalfRoot, static_cast<int64_t>(y.size()), y.data());
     ATOLL_ASSIGN_OR_RETURN(const auto mixed, pass.Run(mlp, pass.Run(mlp_norm, y)));
-    Add(pass.Run(mixed_norm, mixed), y);
+    pass.Add(pass.Run(mixed_norm, mixed), y);
     Correct(pass, p, y, h);
     AddLayerEmbedding(pass, h);
     return absl::OkStatus();
@@ -118,7 +118,7 @@ struct Layer final : DecoderLayer {
     const std::span<float> low = Apply(pass, laurel_left, n, "laurel.low");
     const std::span<float> high = Apply(pass, laurel_right, low, "laurel.high");
     laurel_norm.Apply(high.data(), pass.rows(), high.data());
-    Add(n, high);
+    pass.Add(n, high);
     return high;
   }
 
@@ -152,7 +152,7 @@ struct Layer final : DecoderLayer {
     }
     const std::span<float> added = Apply(pass, layer_projection, gate, "laurel.high");
     layer_norm.Apply(added.data(), pass.rows(), added.data());
-    for (int64_t i = 1; i < streams; ++i) Add(added, Stream(h, i));
+    for (int64_t i = 1; i < streams; ++i) pass.Add(added, Stream(h, i));
   }
 };
 
@@ -249,7 +249,7 @@ struct Ends {
     table_norm.Apply(inputs.data(), pass.rows() * layers, inputs.data());
     const float scale = EmbeddingScale(std::sqrt(static_cast<double>(inner)), pass.step.wire);
     kernels::Scale(scale, count, embedded.data());
-    Add(embedded, inputs);
+    pass.Add(embedded, inputs);
     kernels::Scale(kHalfRoot, count, inputs.data());
     return absl::OkStatus();
   }
@@ -263,7 +263,7 @@ struct Ends {
       const std::span<float> stream = h.subspan((i + 1) * size, size);
       const std::span<float> out = Apply(pass, unembed_projections[i], stream, "laurel.high");
       MatchMagnitude(first, hidden, out);
-      Add(out, sum);
+      pass.Add(out, sum);
     }
     std::copy(sum.begin(), sum.end(), first.begin());
     kernels::Scale(1 / static_cast<float>(unembed_projections.size() + 1), size, first.data());

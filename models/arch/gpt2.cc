@@ -15,9 +15,9 @@ struct Layer final : DecoderLayer {
 
   absl::Status Run(const Pass& pass, std::span<float> x) const override {
     ATOLL_ASSIGN_OR_RETURN(const auto attended, pass.Run(attention, pass.Run(attention_norm, x)));
-    Add(attended, x);
+    pass.Add(attended, x);
     ATOLL_ASSIGN_OR_RETURN(const auto mixed, pass.Run(mlp, pass.Run(mlp_norm, x)));
-    Add(mixed, x);
+    pass.Add(mixed, x);
     return absl::OkStatus();
   }
 };

@@ -15,9 +15,9 @@ struct Layer final : DecoderLayer {
 
   absl::Status Run(const Pass& pass, std::span<float> x) const override {
     ATOLL_ASSIGN_OR_RETURN(const auto attended, pass.Run(attention, x));
-    Add(pass.Run(attended_norm, attended), x);
+    pass.Add(pass.Run(attended_norm, attended), x);
     ATOLL_ASSIGN_OR_RETURN(const auto mixed, pass.Run(mlp, x));
-    Add(pass.Run(mixed_norm, mixed), x);
+    pass.Add(pass.Run(mixed_norm, mixed), x);
     return absl::OkStatus();
   }
 };

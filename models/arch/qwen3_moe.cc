@@ -16,10 +16,10 @@ struct Layer final : DecoderLayer {
 
   absl::Status Run(const Pass& pass, std::span<float> x) const override {
     ATOLL_ASSIGN_OR_RETURN(const auto attended, pass.Run(attention, pass.Run(attention_norm, x)));
-    Add(attended, x);
+    pass.Add(attended, x);
     const std::span<float> normed = pass.Run(mlp_norm, x);
     ATOLL_ASSIGN_OR_RETURN(const auto mixed, moe ? pass.Run(*moe, normed) : pass.Run(*mlp, normed));
-    Add(mixed, x);
+    pass.Add(mixed, x);
     return absl::OkStatus();
   }
 };

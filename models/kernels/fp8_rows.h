@@ -20,7 +20,8 @@ inline const float* Fp8Scales(const Matrix& w, int64_t row) {
 // first column in its first block of scales. x: [rows, w.cols], each 16 values in the order that InLaneOrder gives.
 using Fp8RowsFunction = void (*)(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
                                  std::span<const int64_t> cuts, float* y);
-Fp8RowsFunction Fp8RowsAvx2();  // null: this machine lacks it
+Fp8RowsFunction Fp8RowsAvx512();  // null: this machine lacks it
+Fp8RowsFunction Fp8RowsAvx2();
 
 // to[16 c + 4 j + i] = x[16 c + 4 i + j]; n is a multiple of 16.
 void InLaneOrder(const float* x, int64_t n, float* to);

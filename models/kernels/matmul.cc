@@ -252,7 +252,7 @@ HWY_NOINLINE void DecodedColumns(const float* x, int64_t rows, const Matrix& w, 
 bool Fp8Rows(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end, std::span<const int64_t> cuts,
              float* y) {
   constexpr int64_t kFewRows = 4;
-  static const Fp8RowsFunction run = Fp8RowsAvx2();
+  static const Fp8RowsFunction run = Fp8RowsAvx512() != nullptr ? Fp8RowsAvx512() : Fp8RowsAvx2();
   if (run == nullptr || rows > kFewRows || w.scales.skip_cols % kLanes != 0) return false;
   if (!std::all_of(cuts.begin(), cuts.end(), [](int64_t cut) { return cut % kLanes == 0; })) return false;
   thread_local std::vector<float> ordered;

@@ -8,14 +8,18 @@
 
 namespace atl::models {
 
-void Add(std::span<const float> branch, std::span<float> x) {
-  for (size_t i = 0; i < branch.size(); ++i) x[i] += branch[i];
-}
-
 std::span<float> Pass::Run(const Norm& norm, std::span<const float> x) const {
   const std::span<float> normed = step.workspace.Take<float>("normed", rows() * norm.width);
-  norm.Apply(x.data(), rows(), normed.data());
+  ForRows(step, rows(), norm.width, [&](int64_t begin, int64_t end) {
+    norm.Apply(x.data() + begin * norm.width, end - begin, normed.data() + begin * norm.width);
+  });
   return normed;
+}
+
+void Pass::Add(std::span<const float> branch, std::span<float> x) const {
+  ForRows(step, std::ssize(branch), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) x[i] += branch[i];
+  });
 }
 
 namespace {
@@ -123,7 +127,7 @@ class Decoder : public Model {
           return Internal("a row at position {}; the model has {} learned positions", position, positions_.rows);
         }
         kernels::WidenRow(positions_, position, row.data());
-        Add(row, x.subspan(at * r_.spec.hidden, r_.spec.hidden));
+        kernels::Axpy(1, row.data(), r_.spec.hidden, x.data() + at * r_.spec.hidden);
       }
     }
     return absl::OkStatus();

@@ -31,10 +31,9 @@ struct Pass {
   absl::StatusOr<std::span<float>> Run(const Gqa& gqa, std::span<const float> x) const;
   absl::StatusOr<std::span<float>> Run(const Mlp& mlp, std::span<const float> x) const;
   absl::StatusOr<std::span<float>> Run(const Moe& moe, std::span<const float> x) const;
+  // x += branch.
+  void Add(std::span<const float> branch, std::span<float> x) const;
 };
-
-// x += branch.
-void Add(std::span<const float> branch, std::span<float> x);
 
 class DecoderLayer {
  public:

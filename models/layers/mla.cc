@@ -19,19 +19,23 @@ std::span<float> HomeLatents(const Step& step, const Mla& mla, std::span<const f
   if (mla.query_down) {
     const std::span<float> down = step.workspace.Take<float>("attention.query_a", rows * input);
     mla.query_down->Apply(in, down);
-    mla.query_norm.Apply(down.data(), rows, down.data());
+    ForRows(step, rows, input, [&](int64_t begin, int64_t end) {
+      mla.query_norm.Apply(down.data() + begin * input, end - begin, down.data() + begin * input);
+    });
     query = down;
   }
   ATOLL_CHECK(mla.query_down || input == hidden, "queries read {} values of a hidden state of {}", input, hidden);
   const std::span<float> latents = step.workspace.Take<float>("attention.latent", rows * width);
-  for (int64_t row = 0; row < rows; ++row) {
-    float* to = latents.data() + row * width;
-    const float* from = kv.data() + row * kv_width;
-    std::copy_n(query.data() + row * input, input, to);
-    mla.kv_norm.Apply(from, 1, to + input);
-    std::copy_n(from + rank, rotary, to + input + rank);
-    Rotate(step.rotary[0].data() + (step.home.begin + row) * rotary, rotary, to + input + rank);
-  }
+  ForRows(step, rows, width, [&](int64_t row, int64_t end) {
+    for (; row < end; ++row) {
+      float* to = latents.data() + row * width;
+      const float* from = kv.data() + row * kv_width;
+      std::copy_n(query.data() + row * input, input, to);
+      mla.kv_norm.Apply(from, 1, to + input);
+      std::copy_n(from + rank, rotary, to + input + rank);
+      Rotate(step.rotary[0].data() + (step.home.begin + row) * rotary, rotary, to + input + rank);
+    }
+  });
   return latents;
 }
 
@@ -39,15 +43,18 @@ std::span<float> HomeLatents(const Step& step, const Mla& mla, std::span<const f
 std::span<float> CacheLatents(const Step& step, const Mla& mla, const KvCache& cache, int layer, ConstBuffer latents) {
   const int64_t input = mla.query_up.weight.cols, kv_width = mla.attention.mla.latent_dim(), width = input + kv_width;
   const std::span<float> query_input = step.workspace.Take<float>("attention.query_input", step.rows * input);
-  const std::span<float> kv = step.workspace.Take<float>("attention.kv_row", kv_width);
+  const std::span<float> kv_rows = step.workspace.Take<float>("attention.kv_row", step.rows * kv_width);
   for (const SequenceRows& sequence : step.batch.sequences) {
-    for (int64_t i = 0; i < sequence.rows; ++i) {
-      const int64_t row = sequence.row_begin + i;
-      const std::byte* from = RowOf(latents, row, width);
-      kernels::Widen(from, input, latents.type, query_input.data() + row * input);
-      kernels::Widen(from + input * SizeOf(latents.type), kv_width, latents.type, kv.data());
-      kernels::Round(kv.data(), kv_width, cache.type(), cache.Row(layer, sequence.blocks, sequence.position + i));
-    }
+    ForRows(step, sequence.rows, width, [&](int64_t i, int64_t end) {
+      for (; i < end; ++i) {
+        const int64_t row = sequence.row_begin + i;
+        const std::byte* from = RowOf(latents, row, width);
+        kernels::Widen(from, input, latents.type, query_input.data() + row * input);
+        float* kv = kv_rows.data() + row * kv_width;
+        kernels::Widen(from + input * SizeOf(latents.type), kv_width, latents.type, kv);
+        kernels::Round(kv, kv_width, cache.type(), cache.Row(layer, sequence.blocks, sequence.position + i));
+      }
+    });
   }
   return query_input;
 }
@@ -66,12 +73,14 @@ absl::Status RunMla(const Step& step, const Mla& mla, const KvCache& cache, int 
   const int64_t qk = attention.mla.qk_dim(), rotary = attention.mla.rope_dim;
   const std::span<float> query = step.workspace.Take<float>("attention.query", step.rows * attention.heads * qk);
   mla.query_up.Apply({step, query_input, step.rows}, query);
-  for (int64_t row = 0; row < step.rows; ++row) {
-    for (int64_t head = 0; head < attention.heads; ++head) {
-      Rotate(step.rotary[0].data() + row * rotary, rotary,
-             query.data() + (row * attention.heads + head) * qk + attention.mla.nope_dim);
+  ForRows(step, step.rows, attention.heads * rotary, [&](int64_t row, int64_t end) {
+    for (; row < end; ++row) {
+      for (int64_t head = 0; head < attention.heads; ++head) {
+        Rotate(step.rotary[0].data() + row * rotary, rotary,
+               query.data() + (row * attention.heads + head) * qk + attention.mla.nope_dim);
+      }
     }
-  }
+  });
   const int64_t values = attention.heads * attention.mla.v_dim;
   const std::span<float> mixed = step.workspace.Take<float>("attention.out", step.rows * values);
   Attend(step, attention, cache, layer, query, mixed);

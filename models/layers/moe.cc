@@ -33,14 +33,14 @@ absl::Status RunMoe(const Step& step, const Exchange& exchange, const Moe& moe, 
   const parallel::Routing routing = Route(step, moe.router, x);
   step.costs->Enter(Phase::kDispatch);
   ConstBuffer wire = ToWire(step, scaled ? ScaleInputs(step, routing, x, hidden) : x, hidden);
-  ATOLL_ASSIGN_OR_RETURN(const parallel::Dispatched in,
-                         parallel::Dispatch(step.context, exchange.placement, layer, wire, hidden, routing, scratch));
+  ATOLL_ASSIGN_OR_RETURN(const parallel::Dispatched in, parallel::Dispatch(step.context, exchange.placement, layer,
+                                                                           wire, hidden, routing, scratch, step.pool));
   step.costs->Enter(Phase::kExperts);
   const Buffer results = exchange.memory.TakeTyped("exchange.results", in.num_pairs * hidden, step.wire);
   RunExperts(step, moe.experts, in, hidden, results);
   step.costs->Enter(Phase::kCombine);
   const std::span<float> routed = step.workspace.Take<float>("moe.routed", step.home.size() * hidden);
-  ATOLL_RETURN_IF_ERROR(parallel::Combine(step.context, in, results, hidden, routing, routed, scratch));
+  ATOLL_RETURN_IF_ERROR(parallel::Combine(step.context, in, results, hidden, routing, routed, scratch, step.pool));
 
   step.costs->Enter(Phase::kOther);
   for (int rank = 0; rank < step.context.topology.world; ++rank) {
@@ -55,7 +55,9 @@ absl::Status RunMoe(const Step& step, const Exchange& exchange, const Moe& moe, 
   if (scaled) wire = ToWire(step, x, hidden);
   ATOLL_RETURN_IF_ERROR(RunMlp(step, *moe.shared, layer, wire, out));
   step.costs->Enter(Phase::kOther);
-  for (size_t i = 0; i < routed.size(); ++i) out[i] = routed[i] + out[i];
+  ForRows(step, std::ssize(routed), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = routed[i] + out[i];
+  });
   return absl::OkStatus();
 }
 

@@ -13,7 +13,8 @@ int64_t Best(std::span<const float> values) { return std::max_element(values.beg
 
 void KeepBestGroups(const MoeSpec& spec, std::span<float> choice) {
   const int64_t size = spec.experts / spec.groups;
-  std::vector<float> scores(spec.groups);
+  float all_scores[kMaxExpertGroups];
+  const std::span<float> scores(all_scores, spec.groups);
   for (int64_t g = 0; g < spec.groups; ++g) {
     float first = kMasked, second = kMasked;
     for (const float value : choice.subspan(g * size, size)) {
@@ -26,7 +27,7 @@ void KeepBestGroups(const MoeSpec& spec, std::span<float> choice) {
     }
     scores[g] = std::max(first + second, std::numeric_limits<float>::lowest());
   }
-  std::vector<bool> kept(spec.groups, false);
+  bool kept[kMaxExpertGroups] = {};
   for (int64_t i = 0; i < spec.groups_kept; ++i) {
     const int64_t best = Best(scores);
     kept[best] = true;
@@ -65,23 +66,23 @@ parallel::Routing Route(const Step& step, const Router& router, std::span<const 
   const MoeSpec& spec = router.spec;
   const int64_t rows = step.home.size();
   const std::span<float> scores = step.workspace.Take<float>("router.scores", rows * spec.experts);
-  const std::span<float> choice = step.workspace.Take<float>("router.choice", spec.experts);
+  const std::span<float> choice = step.workspace.Take<float>("router.choice", rows * spec.experts);
   const std::span<int32_t> experts = step.workspace.Take<int32_t>("router.experts", rows * spec.top_k);
   const std::span<float> weights = step.workspace.Take<float>("router.weights", rows * spec.top_k);
   router.gate.Apply({step, x, rows}, scores);
-  if (spec.router == RouterKind::kSigmoid) {
-    kernels::Sigmoid(scores.data(), static_cast<int64_t>(scores.size()), scores.data());
-  }
-  for (int64_t row = 0; row < rows; ++row) {
-    const std::span<float> mine = scores.subspan(row * spec.experts, spec.experts);
-    if (spec.router == RouterKind::kSoftmax) {
-      const float sum =
-          kernels::ExpMinus(mine.data(), spec.experts, kernels::Max(mine.data(), spec.experts), mine.data());
-      kernels::Scale(1.0f / sum, spec.experts, mine.data());
+  ForRows(step, rows, spec.experts * spec.top_k, [&](int64_t row, int64_t end) {
+    for (; row < end; ++row) {
+      const std::span<float> mine = scores.subspan(row * spec.experts, spec.experts);
+      if (spec.router == RouterKind::kSigmoid) kernels::Sigmoid(mine.data(), spec.experts, mine.data());
+      if (spec.router == RouterKind::kSoftmax) {
+        const float sum =
+            kernels::ExpMinus(mine.data(), spec.experts, kernels::Max(mine.data(), spec.experts), mine.data());
+        kernels::Scale(1.0f / sum, spec.experts, mine.data());
+      }
+      ChooseExperts(spec, mine, router.bias, choice.subspan(row * spec.experts, spec.experts),
+                    experts.data() + row * spec.top_k, weights.data() + row * spec.top_k);
     }
-    ChooseExperts(spec, mine, router.bias, choice, experts.data() + row * spec.top_k,
-                  weights.data() + row * spec.top_k);
-  }
+  });
   // The raw score chose; what it weighs is its sigmoid.
   if (spec.router == RouterKind::kScaledInputs) kernels::Sigmoid(weights.data(), rows, weights.data());
   return {.rows = rows, .top_k = static_cast<int>(spec.top_k), .experts = experts, .weights = weights};

@@ -1,5 +1,6 @@
 #include "models/layers/tensor_parallel.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "models/kernels/kernels.h"
@@ -7,14 +8,18 @@
 
 namespace atl::models {
 
-ConstBuffer ToWire(const Step& step, std::span<const float> rows, int64_t /*width*/) {
+ConstBuffer ToWire(const Step& step, std::span<const float> rows, int64_t width) {
   const Buffer wire = step.workspace.TakeTyped("wire.home", static_cast<int64_t>(rows.size()), step.wire);
-  kernels::Round(rows.data(), wire.count, wire.type, wire.data);
+  ForRows(step, wire.count / width, width, [&](int64_t begin, int64_t end) {
+    kernels::Round(rows.data() + begin * width, (end - begin) * width, wire.type,
+                   static_cast<std::byte*>(wire.data) + begin * width * SizeOf(wire.type));
+  });
   return wire;
 }
 
 absl::StatusOr<ConstBuffer> GatherRows(const Step& step, ConstBuffer wire, std::span<const int64_t> rows_of,
                                        int64_t width, parallel::OpTag tag) {
+  if (step.context.tp_group->size() == 1) return wire;
   std::vector<int64_t> counts(rows_of.begin(), rows_of.end());
   for (int64_t& count : counts) count *= width;
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
@@ -27,6 +32,12 @@ absl::StatusOr<ConstBuffer> GatherRows(const Step& step, ConstBuffer wire, std::
 absl::Status ReduceToHomes(const Step& step, std::span<const float> partial, int64_t width, std::span<float> out,
                            parallel::OpTag tag) {
   parallel::Communicator& group = *step.context.tp_group;
+  if (group.size() == 1) {
+    ForRows(step, step.rows, width, [&](int64_t begin, int64_t end) {
+      std::copy(partial.begin() + begin * width, partial.begin() + end * width, out.begin() + begin * width);
+    });
+    return absl::OkStatus();
+  }
   const int64_t scratch = parallel::ReduceScatterScratch(step.rows, width, group.rank(), group.size());
   ATOLL_ASSIGN_OR_RETURN(parallel::Pending reduce,
                          parallel::StartReduceScatter(group, partial, step.rows, width,

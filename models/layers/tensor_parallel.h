@@ -20,7 +20,8 @@ namespace atl::models {
 // rows [n, width] f32 in the wire type, in the buffer wire.home.
 ConstBuffer ToWire(const Step& step, std::span<const float> rows, int64_t width);
 
-// Everyone's rows, in the batch's order, in the buffer wire.all; rows_of[r] of them come from rank r of the group.
+// Everyone's rows, in the batch's order, in the buffer wire.all (`wire` itself in a group of one); rows_of[r] of them
+// come from rank r of the group.
 absl::StatusOr<ConstBuffer> GatherRows(const Step& step, ConstBuffer wire, std::span<const int64_t> rows_of,
                                        int64_t width, parallel::OpTag tag);
 

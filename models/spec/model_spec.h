@@ -80,6 +80,7 @@ enum class RouterKind : uint8_t {
   kScaledInputs,  // the best raw score; its sigmoid multiplies the expert's input, not its output (Llama 4)
 };
 
+inline constexpr int64_t kMaxExpertGroups = 256;  // DeepSeek-V3 has 8
 struct MoeSpec {
   RouterKind router = RouterKind::kSigmoid;
   int64_t experts = 0;

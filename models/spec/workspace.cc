@@ -45,7 +45,7 @@ void PlanLatentAttention(const MlaSpec& mla, const RankShare& share, std::vector
                    {"attention.latent", home * share.latent_width * kF32Bytes},
                    {"attention.kv_a", home * mla.latent_dim() * kF32Bytes},
                    {"attention.query_a", home * mla.q_lora_rank * kF32Bytes},
-                   {"attention.kv_row", mla.latent_dim() * kF32Bytes},
+                   {"attention.kv_row", rows * mla.latent_dim() * kF32Bytes},
                    {"attention.query_input", rows * share.query_input * kF32Bytes},
                    {"attention.query", rows * heads * mla.qk_dim() * kF32Bytes},
                    {"attention.out", rows * heads * mla.v_dim * kF32Bytes},
@@ -77,7 +77,7 @@ void PlanGqa(const GqaSpec& gqa, const RankShare& share, int64_t kv_heads, std::
 void PlanMixture(const MoeSpec& moe, int64_t hidden, int64_t home, std::vector<BufferPlan>* plan) {
   plan->insert(plan->end(), {
                                 {"router.scores", home * moe.experts * kF32Bytes},
-                                {"router.choice", moe.experts * kF32Bytes},
+                                {"router.choice", home * moe.experts * kF32Bytes},
                                 {"router.experts", home * moe.top_k * kF32Bytes},
                                 {"router.weights", home * moe.top_k * kF32Bytes},
                                 {"moe.routed", home * hidden * kF32Bytes},

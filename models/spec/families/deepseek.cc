@@ -23,7 +23,7 @@ void ReadLatentAttention(ConfigReader* config, ModelSpec* spec) {
 void ReadMixture(ConfigReader* config, ModelSpec* spec) {
   MoeSpec moe = ReadExperts(config, "n_routed_experts", "moe_intermediate_size");
   moe.shared_intermediate = moe.intermediate * config->Integer("n_shared_experts", 0, 64, 0);
-  moe.groups = config->Integer("n_group", 1, kMaxExperts, 1);
+  moe.groups = config->Integer("n_group", 1, kMaxExpertGroups, 1);
   moe.groups_kept = config->Integer("topk_group", 1, kMaxExperts, 1);
   moe.normalize = config->Flag("norm_topk_prob", true);
   moe.scaling = config->Number("routed_scaling_factor", 0, 1e6, 1);
