@@ -159,7 +159,7 @@ void CountLayers(Inspection* of) {
     if (p.kind != ParameterKind::kRoutedExpert || p.expert < spec.moe->top_k) layer.active += p.elements();
   }
   of->formats.assign(formats.begin(), formats.end());
-  const int64_t row = models::KvRowWidth(spec, 0, 1) * SizeOf(of->shape.numerics.kv);
+  const int64_t row = models::KvRowBytes(spec, of->shape.numerics, 0, 1);
   for (int64_t i = 0; i < spec.num_layers(); ++i) {
     of->layers[i].kv_bytes_per_token = spec.layers[i].kv_layer == i ? row : 0;
   }

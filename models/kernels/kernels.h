@@ -126,6 +126,11 @@ float ExpMinus(const float* x, int64_t n, float max, float* out);
 void Round(const float* x, int64_t n, DType type, void* out);
 void Widen(const void* x, int64_t n, DType type, float* out);
 
+// int8 with an f32 scale for each `group` values, of which n is a multiple: scale = max |x| / 127, q the nearest to
+// x / scale. A value that is not a number makes its group's scale none, so all of it reads as none.
+void RoundInt8(const float* x, int64_t n, int64_t group, int8_t* q, float* scales);
+void WidenInt8(const int8_t* q, const float* scales, int64_t n, int64_t group, float* out);
+
 std::string Target();  // the instruction set in use: "AVX3"
 
 }  // namespace atl::models::kernels

@@ -201,11 +201,10 @@ class Attending {
       segment.key_stride = segment.value_stride = segment.rotary_stride = rank + rotary;
       return segment;
     }
-    const int64_t size = SizeOf(cache_.type());
     for (int64_t j = 0; j < segment.count; ++j) {
-      const std::byte* row = rows + j * (rank + rotary) * size;
-      kernels::Widen(row, rank, cache_.type(), latents + j * rank);
-      kernels::Widen(row + rank * size, rotary, cache_.type(), rotary_keys + j * rotary);
+      const std::byte* row = rows + j * cache_.row_bytes();
+      cache_.Load(row, {0, rank}, latents + j * rank);
+      cache_.Load(row, {rank, rank + rotary}, rotary_keys + j * rotary);
     }
     segment.keys = segment.values = latents;
     segment.rotary_keys = rotary_keys;
@@ -266,9 +265,8 @@ class Attending {
     const int64_t rank = a_.mla.kv_lora_rank;
     for (int64_t j = 0; j < segment.count; ++j) {
       const std::byte* row = cache_.Row(layer_, sequence.blocks, begin + j);
-      kernels::Widen(row, rank, cache_.type(), latents_.data() + j * rank);
-      kernels::Widen(row + rank * SizeOf(cache_.type()), a_.mla.rope_dim, cache_.type(),
-                     rotary_keys_.data() + j * a_.mla.rope_dim);
+      cache_.Load(row, {0, rank}, latents_.data() + j * rank);
+      cache_.Load(row, {rank, rank + a_.mla.rope_dim}, rotary_keys_.data() + j * a_.mla.rope_dim);
     }
     return segment;
   }

@@ -85,8 +85,8 @@ void CacheRows(const Step& step, const Heads& key, const Heads& value, const KvC
   for (const SequenceRows& sequence : step.batch.sequences) {
     for (int64_t i = 0; i < sequence.rows; ++i) {
       std::byte* to = index(sequence, sequence.position + i);
-      kernels::Round(key.Row(sequence.row_begin + i), width, cache.type(), to);
-      kernels::Round(value.Row(sequence.row_begin + i), width, cache.type(), to + width * SizeOf(cache.type()));
+      cache.Store(key.Row(sequence.row_begin + i), {0, width}, to);
+      cache.Store(value.Row(sequence.row_begin + i), {width, 2 * width}, to);
     }
   }
 }

@@ -46,8 +46,8 @@ class Walk {
   // Positions [from, end) of the segment at `begin`; what lies before is seen by no row.
   void Load(const SequenceRows& sequence, int64_t begin, int64_t from, int64_t end) {
     for (int64_t position = from; position < std::min(begin + kKvBlockTokens, end); ++position) {
-      kernels::Widen(cache_.Row(layer_, sequence.blocks, position), row_width_, cache_.type(),
-                     segment_.data() + (position - begin) * row_width_);
+      cache_.Load(cache_.Row(layer_, sequence.blocks, position), {0, row_width_},
+                  segment_.data() + (position - begin) * row_width_);
     }
   }
 

@@ -52,7 +52,7 @@ std::span<float> CacheLatents(const Step& step, const Mla& mla, const KvCache& c
         kernels::Widen(from, input, latents.type, query_input.data() + row * input);
         float* kv = kv_rows.data() + row * kv_width;
         kernels::Widen(from + input * SizeOf(latents.type), kv_width, latents.type, kv);
-        kernels::Round(kv, kv_width, cache.type(), cache.Row(layer, sequence.blocks, sequence.position + i));
+        cache.Store(kv, {0, kv_width}, cache.Row(layer, sequence.blocks, sequence.position + i));
       }
     });
   }

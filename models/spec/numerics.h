@@ -11,7 +11,7 @@ namespace atl::models {
 struct Numerics {
   std::string name = "f32";
   DType wire = DType::kF32;  // rows on the wire: gathered latents and norms, dispatched rows, experts' results
-  DType kv = DType::kF32;    // the KV cache
+  DType kv = DType::kF32;    // the KV cache; i8: with scales (KvScaleGroup in rank_memory.h)
   // Always: weights as stored, products and sums in f32, the residual stream in f32, tensor-parallel partial sums in
   // f32 on the wire (rounding those would make the bits depend on the degree).
   bool operator==(const Numerics&) const = default;
@@ -20,7 +20,9 @@ struct Numerics {
 inline absl::StatusOr<Numerics> NumericsNamed(const std::string& name) {
   if (name == "f32") return Numerics{};
   if (name == "bf16") return Numerics{"bf16", DType::kBF16, DType::kBF16};
-  return InvalidArgument("--profile {} is unknown; f32 and bf16 exist", name);
+  if (name == "f32-kv8") return Numerics{"f32-kv8", DType::kF32, DType::kI8};
+  if (name == "bf16-kv8") return Numerics{"bf16-kv8", DType::kBF16, DType::kI8};
+  return InvalidArgument("--profile {} is unknown; f32, bf16, f32-kv8 and bf16-kv8 exist", name);
 }
 
 }  // namespace atl::models

@@ -63,6 +63,20 @@ int64_t KvRowWidth(const ModelSpec& spec, int tp_rank, int tp) {
   return 2 * KvHeadsOf(spec, tp_rank, tp).size() * spec.gqa->head_dim;
 }
 
+int64_t KvScaleGroup(const ModelSpec& spec) {
+  constexpr int64_t kMost = 64;
+  const int64_t parts = spec.mla ? std::gcd(spec.mla->kv_lora_rank, spec.mla->rope_dim) : spec.gqa->head_dim;
+  for (int64_t group = std::min(kMost, parts);; --group) {
+    if (parts % group == 0) return group;
+  }
+}
+
+int64_t KvRowBytes(const ModelSpec& spec, const Numerics& numerics, int tp_rank, int tp) {
+  const int64_t width = KvRowWidth(spec, tp_rank, tp);
+  if (numerics.kv != DType::kI8) return width * SizeOf(numerics.kv);
+  return KvScalesAt(width) + width / KvScaleGroup(spec) * SizeOf(DType::kF32);
+}
+
 int64_t MaxContext(const ModelSpec& spec, const JobShape& shape) {
   const KvLayout layout = KvLayoutOf(spec);
   return LongestSequence(layout.groups, kKvBlockTokens, shape.kv_blocks * layout.line, spec.max_positions);
@@ -70,7 +84,7 @@ int64_t MaxContext(const ModelSpec& spec, const JobShape& shape) {
 
 int64_t KvBytesPerToken(const ModelSpec& spec, const Numerics& numerics, int tp_rank, int tp) {
   const KvLayout layout = KvLayoutOf(spec);
-  return layout.line * layout.block_layers * KvRowWidth(spec, tp_rank, tp) * SizeOf(numerics.kv);
+  return layout.line * layout.block_layers * KvRowBytes(spec, numerics, tp_rank, tp);
 }
 
 int64_t KvBytesPerToken(const ModelSpec& spec, const Numerics& numerics) {

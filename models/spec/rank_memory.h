@@ -53,6 +53,11 @@ int64_t KvBytesPerToken(const ModelSpec& spec, const Numerics& numerics, int tp_
 int64_t MaxContext(const ModelSpec& spec, const JobShape& shape);
 // Cached values of one position and layer on a rank.
 int64_t KvRowWidth(const ModelSpec& spec, int tp_rank, int tp);
+// Their bytes. In int8 the values [width] are followed by an f32 scale for each KvScaleGroup of them: as many as divide
+// a head (or the latent and the rotary key), at most 64, so that a shard has whole groups.
+int64_t KvRowBytes(const ModelSpec& spec, const Numerics& numerics, int tp_rank, int tp);
+int64_t KvScaleGroup(const ModelSpec& spec);
+constexpr int64_t KvScalesAt(int64_t width) { return (width + 3) / 4 * 4; }
 
 // One named buffer of the step's arenas. The layers take buffers by these names; models/arena.h asserts the sizes.
 struct BufferPlan {

@@ -3,7 +3,7 @@
 
     ATOLL_BIN=build/release/bin python3 tests/benchmarks/accuracy.py [--weights stored,int8,int4,q4_k] [--questions 467]
 
-For each format, the head in it too: answers that are the bf16 reference's word for word, answers that are right (where
+For each format, the head in it too (and WEIGHTS@PROFILE: under another numerics profile, stored@bf16-kv8): answers that are the bf16 reference's word for word, answers that are right (where
 there is a true answer), and the mean loss of a token over the questions and reference answers, teacher-forced. Prints
 rows of PERFORMANCE.md's table.
 """
@@ -18,11 +18,16 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from cluster import ATOLL, MODEL, Server, eval_cases  # noqa: E402
 
-FORMATS = "stored,fp8,int8,int4,q8_0,q6_k,q4_k,q4_0"
+FORMATS = "stored,stored@bf16,stored@bf16-kv8,fp8,int8,int4,q8_0,q6_k,q4_k,q4_0"
+
+
+def flags_of(name):
+    weights, _, profile = name.partition("@")
+    return ["--weights", weights, "--head-weights", weights, "--profile", profile or "f32"]
 
 
 def answers(weights, cases):
-    flags = ["--weights", weights, "--head-weights", weights]
+    flags = flags_of(weights)
     with Server(ranks=1, tp=1, args=flags) as server:
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             found = list(pool.map(lambda case: server.chat(case["messages"], max_tokens=case["max_tokens"], temperature=0),
@@ -42,7 +47,7 @@ def loss(weights, cases):
             for case in cases:
                 out.write(json.dumps({"text": case["messages"][-1]["content"] + " " + case["reference"]}) + "\n")
         done = subprocess.run([ATOLL, "score", "--model", MODEL, "--transport", "inproc", "--text", texts,
-                               "--weights", weights, "--head-weights", weights], capture_output=True, text=True, check=True)
+                               *flags_of(weights)], capture_output=True, text=True, check=True)
     return float(done.stdout.split("loss")[1].split()[0])
 
 

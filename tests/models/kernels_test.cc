@@ -289,6 +289,36 @@ TEST_P(KernelsTest, RoundAndWiden) {
 }
 
 // Plain elements as IEEE defines them, in every place of a vector.
+TEST_P(KernelsTest, Int8GroupsAreWithinHalfAStep) {
+  for (const int64_t group : {64, 20, 3, 1}) {
+    const int64_t n = 6 * group;
+    std::vector<float> x = Values(n, static_cast<uint32_t>(group));
+    std::fill_n(x.begin() + group, group, 0.0f);
+    for (int64_t i = 2 * group; i < 3 * group; ++i) x[i] *= 1e30f;
+    for (int64_t i = 3 * group; i < 4 * group; ++i) x[i] *= 1e-40f;
+    x[4 * group] = NAN;
+    x[5 * group] = INFINITY;
+    std::vector<int8_t> q(n + 1, 77);
+    std::vector<float> scales(7, -7.0f), got(n + 1, -7.0f);
+    RoundInt8(x.data(), n, group, q.data(), scales.data());
+    WidenInt8(q.data(), scales.data(), n, group, got.data());
+    EXPECT_EQ(q[n], 77);
+    EXPECT_EQ(scales[6], -7.0f);
+    EXPECT_EQ(got[n], -7.0f);
+    for (int64_t i = 0; i < n; ++i) {
+      if (i >= 4 * group) {
+        EXPECT_TRUE(std::isnan(got[i])) << i;
+        continue;
+      }
+      EXPECT_LE(std::fabs(got[i] - x[i]), 0.5001f * scales[i / group] + 1e-37f) << i;
+      EXPECT_EQ(got[i], static_cast<float>(q[i]) * scales[i / group]);
+    }
+    const float largest =
+        *std::max_element(x.begin(), x.begin() + group, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+    EXPECT_NEAR(scales[0], std::fabs(largest) / 127, 1e-6f);
+  }
+}
+
 TEST_P(KernelsTest, WidenRow) {
   std::vector<F16> all(65536 + 5);
   std::vector<float> wide(all.size());

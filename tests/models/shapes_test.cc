@@ -153,6 +153,9 @@ INSTANTIATE_TEST_SUITE_P(Families, ShapesTest,
                          testing::Combine(testing::ValuesIn(kFamilies), testing::Values("f32", "bf16")), CaseName);
 INSTANTIATE_TEST_SUITE_P(Families, MixtureTest,
                          testing::Combine(testing::ValuesIn(kMixtures), testing::Values("f32", "bf16")), CaseName);
+constexpr const char* kInt8Cache[] = {"deepseek_v3", "qwen3_moe", "gemma3n"};
+INSTANTIATE_TEST_SUITE_P(Int8Cache, ShapesTest,
+                         testing::Combine(testing::ValuesIn(kInt8Cache), testing::Values("f32-kv8")), CaseName);
 INSTANTIATE_TEST_SUITE_P(Quantized, ShapesTest, testing::Combine(testing::ValuesIn(kQuantized), testing::Values("f32")),
                          CaseName);
 INSTANTIATE_TEST_SUITE_P(Quantized, MixtureTest,
