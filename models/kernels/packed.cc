@@ -14,6 +14,7 @@ struct Target {
   const char* name;
   PackedTileFunction run;
   QuantizeFunction quantize;
+  QuantizeWeightsFunction quantize_weights;
   PackedPanelFunction panel = nullptr;  // for many rows, where there is a better one
   int64_t panel_rows = 0;               // from here on it is worth unpacking a panel
   bool (*panel_has)(PackedType type) = nullptr;
@@ -24,10 +25,11 @@ bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
 // Best first.
 std::span<const Target> Targets() {
   static const Target targets[] = {
-      {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, PackedPanelAmx(), 12, IsNotQ6_K},
-      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2},
-      {"avx2", PackedTileAvx2(), QuantizeAvx2, PackedPanelAvx2(), 12, IsInt4OrQ4_0},
-      {"portable", PackedTilePortable, QuantizePortable}};
+      {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAmx(), 12,
+       IsNotQ6_K},
+      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2},
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAvx2(), 12, IsInt4OrQ4_0},
+      {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
   return targets;
 }
 
@@ -91,6 +93,10 @@ void QuantizeRow(const float* x, const MutableQuantizedRows& to, int64_t row) {
 void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t row, int64_t group) {
   const int64_t at = row * PackedGroups(to.depth) + group;
   Chosen()->quantize(x, to.values + at * kGroup, to.scales + at, to.offsets + at);
+}
+
+BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q) {
+  return Chosen()->quantize_weights(type, values, q);
 }
 
 void MatMulPacked(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, std::span<float> y,

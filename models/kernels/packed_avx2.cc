@@ -228,9 +228,10 @@ void Run(PackedType type, const PackedTileCall& call) {
 
 }  // namespace
 
-void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset) {
+// Loads 32 values; returns their largest magnitude, no number if one of them is none or infinite.
+static inline float LoadGroup(const float* x, __m256 (&v)[4]) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), zero = _mm256_setzero_ps();
-  __m256 v[4], most = zero, poison = zero;
+  __m256 most = zero, poison = zero;
   for (int i = 0; i < 4; ++i) {
     v[i] = _mm256_loadu_ps(x + 8 * i);
     most = _mm256_max_ps(_mm256_and_ps(v[i], magnitude), most);  // the second, where the first is no number
@@ -241,12 +242,43 @@ void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset)
     b = fold(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(fold(b, _mm_shuffle_ps(b, b, 1)));
   };
-  const float largest = halves(most, [](__m128 a, __m128 b) { return _mm_max_ps(a, b); }) +
-                        halves(poison, [](__m128 a, __m128 b) { return _mm_add_ps(a, b); });
+  return halves(most, [](__m128 a, __m128 b) { return _mm_max_ps(a, b); }) +
+         halves(poison, [](__m128 a, __m128 b) { return _mm_add_ps(a, b); });
+}
+
+// 32 integers as bytes, in their order.
+static inline void StoreBytes(const __m256i (&q)[4], int8_t* to) {
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                      _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+
+BF16 QuantizeWeightsAvx2(PackedType type, const float* values, int8_t* q) {
+  __m256 v[4];
+  const bool int4 = type == PackedType::kInt4;
+  const BF16 scale = ToBF16(LoadGroup(values, v) / (int4 ? 7.5f : 127.0f));
+  const float divisor = ToFloat(scale);
+  if (!(divisor > 0)) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_setzero_si256());
+    return scale;
+  }
+  const __m256 by = _mm256_set1_ps(divisor), least = _mm256_set1_ps(int4 ? -8.0f : -127.0f),
+               most = _mm256_set1_ps(int4 ? 7.0f : 127.0f);
+  __m256i integers[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256 cut = _mm256_min_ps(_mm256_max_ps(_mm256_div_ps(v[i], by), least), most);
+    integers[i] = _mm256_cvtps_epi32(_mm256_round_ps(cut, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  StoreBytes(integers, q);
+  return scale;
+}
+
+void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset) {
+  __m256 v[4];
+  const float largest = LoadGroup(x, v);
   *scale = largest / 127.0f;
-  auto* to = reinterpret_cast<__m256i*>(values);
   if (!(largest > kLeastMagnitude)) {
-    _mm256_storeu_si256(to, _mm256_setzero_si256());
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), _mm256_setzero_si256());
     *offset = 0;
     return;
   }
@@ -260,8 +292,7 @@ void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset)
   __m128i folded = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
   folded = _mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0x4e));
   *offset = -8 * _mm_cvtsi128_si32(_mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0xb1)));
-  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-  _mm256_storeu_si256(to, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+  StoreBytes(q, values);
 }
 
 bool HasAvx2() {
@@ -281,6 +312,9 @@ PackedTileFunction PackedTileAvx2() { return nullptr; }
 bool HasAvx2() { return false; }
 void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset) {
   QuantizePortable(x, values, scale, offset);
+}
+BF16 QuantizeWeightsAvx2(PackedType type, const float* values, int8_t* q) {
+  return QuantizeWeightsPortable(type, values, q);
 }
 }  // namespace atl::models::kernels
 

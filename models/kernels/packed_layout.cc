@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "models/kernels/packed_blocks.h"
+#include "models/kernels/packed_tile.h"
 
 namespace atl::models::kernels {
 namespace {
@@ -14,19 +15,17 @@ std::byte* TileOf(const PackedWeights& w, int64_t row) {
 }
 
 void PackWeights(PackedType type, int64_t lane, const int8_t* q, std::byte* group) {
-  const int zero = ZeroOf(type);
-  std::byte quads[8][4];  // of this output, each to its place in a line of 64 bytes
+  const auto zero = static_cast<uint8_t>(ZeroOf(type));
+  uint8_t stored[kGroup];  // quads of this output, each to its place in a line of 64 bytes
   int lines = 8;
-  if (!IsNibbles(type)) {
-    for (int64_t i = 0; i < kGroup; ++i) quads[i / 4][i % 4] = static_cast<std::byte>(q[i] + zero);
-  } else {
+  for (int64_t i = 0; i < kGroup; ++i) stored[i] = static_cast<uint8_t>(q[i] + zero);
+  if (IsNibbles(type)) {
     lines = 4;
     for (int64_t i = 0; i < kGroup / 2; ++i) {
-      const int low = (q[i] + zero) & 15, high = (q[i + kGroup / 2] + zero) & 15;
-      quads[i / 4][i % 4] = static_cast<std::byte>(low | high << 4);
+      stored[i] = static_cast<uint8_t>((stored[i] & 15) | (stored[i + kGroup / 2] & 15) << 4);
     }
   }
-  for (int j = 0; j < lines; ++j) std::memcpy(group + j * 64 + lane * 4, quads[j], 4);
+  for (int j = 0; j < lines; ++j) std::memcpy(group + j * 64 + lane * 4, stored + 4 * j, 4);
   if (type != PackedType::kQ6_K) return;
   for (int64_t i = 0; i < kGroup; ++i) {
     const Place place = HighPlaceOf(lane, i);
@@ -108,7 +107,7 @@ void UnpackGroup(const PackedWeights& w, int64_t row, int64_t group, float* out)
   }
 }
 
-BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q) {
+BF16 QuantizeWeightsPortable(PackedType type, const float* values, int8_t* q) {
   const bool int4 = type == PackedType::kInt4;
   const BF16 scale = ToBF16(LargestMagnitude(values) / (int4 ? 7.5f : 127.0f));
   const float divisor = ToFloat(scale), least = int4 ? -8.0f : -127.0f, most = int4 ? 7.0f : 127.0f;

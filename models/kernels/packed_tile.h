@@ -38,6 +38,11 @@ inline constexpr float kLeastMagnitude = 0x1p-100f;
 void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset);
 void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* offset);
 
+// Rounds 32 weights: QuantizeGroup (packed.h).
+using QuantizeWeightsFunction = BF16 (*)(PackedType type, const float* values, int8_t* q);
+BF16 QuantizeWeightsAvx2(PackedType type, const float* values, int8_t* q);
+BF16 QuantizeWeightsPortable(PackedType type, const float* values, int8_t* q);
+
 void PackedTilePortable(PackedType type, const PackedTileCall& call);
 
 // The fixed binary tree over blocks that come one after another: call with the sum of block 0, 1, ...; after the last

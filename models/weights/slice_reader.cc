@@ -110,4 +110,14 @@ absl::Status ReadSlice(const Parameter& p, const StoredTensor& stored, const Sli
   return ReadScales(p, stored, packing, static_cast<std::byte*>(out) + packing.scales_at);
 }
 
+int64_t AskForSlice(const StoredTensor& stored, const Slice& slice) {
+  const int64_t rows = slice.rows.size();
+  const Packing packing = PackingOf(stored.format, slice.rows, slice.columns);
+  if (stored.column_bytes != InfoOf(stored.format).group_bytes) return 0;
+  ReadAhead(stored.data + packing.first_group * stored.column_bytes + slice.rows.begin * stored.row_bytes,
+            stored.row_bytes, packing.row_bytes, rows)
+      .Reach(rows - 1);
+  return rows * packing.row_bytes;
+}
+
 }  // namespace atl::models

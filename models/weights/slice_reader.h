@@ -14,4 +14,8 @@ namespace atl::models {
 // f32, f16 or bf16. Scales that are not finite are refused: one of them would make every answer a NaN.
 absl::Status ReadSlice(const Parameter& parameter, const StoredTensor& stored, const Slice& slice, void* out);
 
+// Asks the kernel for the pages that ReadSlice will copy and returns at once: a disk reads them while another slice is
+// still at work. Returns their bytes.
+int64_t AskForSlice(const StoredTensor& stored, const Slice& slice);
+
 }  // namespace atl::models

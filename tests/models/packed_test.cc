@@ -13,6 +13,7 @@
 
 #include "models/kernels/kernels.h"
 #include "models/kernels/packed_blocks.h"
+#include "models/kernels/packed_tile.h"
 #include "parallel/base/partition.h"
 
 namespace atl::models::kernels {
@@ -227,6 +228,22 @@ TEST_P(PackedTest, ValuesThatAreNoNumbersReachTheSums) {
     std::vector<float> y(16);
     MatMulPacked(QuantizeRows(x, 1, 64, memory, nullptr), w.matrix, Cuts(64, 1), y, nullptr);
     for (const float value : y) EXPECT_TRUE(std::isnan(value));
+  }
+}
+
+TEST_P(PackedTest, WeightsRoundAsTheDefinitionSays) {
+  for (const PackedType type : {PackedType::kInt4, PackedType::kInt8}) {
+    for (uint32_t round = 0; round < 200; ++round) {
+      std::vector<float> x = Values(kGroup, round);
+      if (round == 7) x.assign(kGroup, 0.0f);
+      if (round == 8) x[31] = std::numeric_limits<float>::quiet_NaN();
+      if (round == 9) x[0] = -std::numeric_limits<float>::infinity();
+      if (round == 10) x.assign(kGroup, -2.5f);
+      int8_t got[kGroup], want[kGroup];
+      const BF16 scale = QuantizeGroup(type, x.data(), got), expected = QuantizeWeightsPortable(type, x.data(), want);
+      ASSERT_EQ(Bits(std::vector{ToFloat(scale)}), Bits(std::vector{ToFloat(expected)})) << round;
+      ASSERT_TRUE(std::equal(got, got + kGroup, want)) << round;
+    }
   }
 }
 
