@@ -28,7 +28,7 @@ std::span<const Target> Targets() {
       {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAmx(), 12,
        IsNotQ6_K},
       {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2},
-      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAvx2(), 12, IsInt4OrQ4_0},
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAvx2(), 8, IsInt4OrQ4_0},
       {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
   return targets;
 }

@@ -82,6 +82,29 @@ void Unpack(const std::byte* group, UnpackedGroup* to, int vector) {
   }
 }
 
+// The groups that are unpacked next, of this panel or the one behind it, asked for while `rows` rows are at work:
+// nothing else runs while they are unpacked, so that memory would be waited for.
+class NextGroups {
+ public:
+  NextGroups(const PackedTileCall& call, int tiles, int64_t group, int64_t group_bytes, int64_t rows)
+      : stride_(call.tile_bytes), lines_(tiles * kLines), rows_(rows) {
+    const bool behind = group == call.cuts[call.blocks];
+    at_ = call.tile + (behind ? tiles * call.tile_bytes : group * group_bytes);
+  }
+  // Row r's share.
+  void Prefetch(int64_t r) const {
+    if (rows_ == 0) return;
+    for (int64_t line = r * lines_ / rows_; line < (r + 1) * lines_ / rows_; ++line) {
+      _mm_prefetch(reinterpret_cast<const char*>(at_ + line / kLines * stride_ + line % kLines * 64), _MM_HINT_T0);
+    }
+  }
+
+ private:
+  static constexpr int64_t kLines = kGroupsAtOnce * 288 / 64;
+  const std::byte* at_;
+  int64_t stride_, lines_, rows_;
+};
+
 template <PackedType type>
 void Rows(const PackedTileCall& call, int tiles, int64_t first, int64_t rows) {
   constexpr int64_t kBytes = LayoutOf(type).group_bytes;
@@ -98,7 +121,9 @@ void Rows(const PackedTileCall& call, int tiles, int64_t first, int64_t rows) {
         const std::byte* at = call.tile + tile * call.tile_bytes + g * kBytes;
         for (int64_t i = 0; i < count; ++i) Unpack<type>(at + i * kBytes, &panel[i], 2 * tile);
       }
+      const NextGroups next(call, tiles, g + count, kBytes, first == 0 ? rows : 0);
       for (int64_t r = 0; r < rows; ++r) {
+        next.Prefetch(r);
         const int64_t at = (first + r) * groups + g;
         for (int64_t i = 0; i < count; ++i) {
           AddGroup(panel[i], vectors, call.x->values + (at + i) * kGroup, call.x->scales[at + i], sums[r].block);

@@ -24,27 +24,32 @@ void CountProducts(const Step& step, const GatedPart& part) {
 
 void RunGated(ThreadPool* pool, Activation activation, std::span<const GatedPart> parts) {
   if (parts.empty()) return;
-  constexpr int64_t kTiles = kGroup / kTileRows;
-  const int64_t pieces =
-      parts[0].gate->weight.rows / kGroup;  // of a part: its outputs make a group of the inner values
+  // Of a piece: as many outputs as many rows are best multiplied with, and whole groups of the inner values.
+  constexpr int64_t kTiles = kernels::kPanelTiles, kOutputs = kTiles * kTileRows;
+  static_assert(kOutputs % kGroup == 0);
+  const int64_t outputs = parts[0].gate->weight.rows, tiles = kernels::PackedTiles(outputs);
+  const int64_t pieces = (outputs + kOutputs - 1) / kOutputs, all = pieces * static_cast<int64_t>(parts.size());
   const auto multiply = activation == Activation::kSilu ? kernels::SiluMultiply : kernels::GeluTanhMultiply;
-  const int64_t all = pieces * static_cast<int64_t>(parts.size());
   ParallelPieces(pool, all, Grain(all, pool), [&](int64_t piece, int64_t last) {
-    float gate[kExpertTile * kGroup], up[kExpertTile * kGroup];
+    // Of a piece with fewer outputs the rest is what was there before; nobody reads it.
+    float gate[kExpertTile * kOutputs] = {}, up[kExpertTile * kOutputs] = {};
     for (; piece < last; ++piece) {
       const GatedPart& part = parts[piece / pieces];
-      const int64_t group = piece % pieces;
+      const int64_t tile = piece % pieces * kTiles, first = tile * kTileRows, end = std::min(first + kOutputs, outputs);
       for (int64_t row = 0; row < part.in.rows; row += kExpertTile) {
         const kernels::QuantizedRows in = part.in.Rows(row, std::min(kExpertTile, part.in.rows - row));
         const auto product = [&](const Linear& linear, float* y) {
-          kernels::MatMulPackedTiles(in, kernels::AsPacked(linear.weight), linear.cuts, group * kTiles,
-                                     (group + 1) * kTiles, y, kGroup);
+          kernels::MatMulPackedTiles(in, kernels::AsPacked(linear.weight), linear.cuts, tile,
+                                     std::min(tile + kTiles, tiles), y, kOutputs);
         };
         product(*part.gate, gate);
         product(*part.up, up);
-        multiply(gate, up, in.rows * kGroup, gate);
+        multiply(gate, up, in.rows * kOutputs, gate);
         for (int64_t r = 0; r < in.rows; ++r) {
-          kernels::QuantizeGroupOfRow(gate + r * kGroup, part.inner, row + r, group);
+          const float* values = gate + r * kOutputs;
+          for (int64_t at = first; at < end; at += kGroup, values += kGroup) {
+            kernels::QuantizeGroupOfRow(values, part.inner, row + r, at / kGroup);
+          }
         }
       }
     }
