@@ -116,7 +116,8 @@ float Dot(const float* a, const float* b, int64_t n);
 void Dots(const float* x, const float* rows, int64_t stride, int64_t count, int64_t width, float* out);
 // out[c] = sum over i of a[i] row i [c], i ascending, fused: an Axpy for each row, from zero.
 void WeightedSum(const float* a, const float* rows, int64_t stride, int64_t count, int64_t width, float* out);
-void Axpy(float a, const float* x, int64_t n, float* y);  // y += a x, fused
+void Axpy(float a, const float* x, int64_t n, float* y);            // y += a x, fused
+void Axpby(float a, const float* x, float b, int64_t n, float* y);  // y = a x + b y: Scale, then Axpy
 void Scale(float a, int64_t n, float* x);
 float Max(const float* x, int64_t n);  // -infinity for n = 0
 // out[i] = exp(x[i] - max); returns the sum in the lanes' order. out may be x.

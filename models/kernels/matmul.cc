@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "models/kernels/fp8_rows.h"
@@ -164,6 +165,17 @@ HWY_NOINLINE void DecodedBlock(const float* x, int64_t rows, const Matrix& w, in
 // Elements of a format of groups.
 struct Decoded {};
 
+// The usual numbers of outputs as moves of known size: a call for each row would cost as much as its sums.
+HWY_INLINE void CopyOuts(const float* from, int64_t outs, float* to) {
+  if (outs == kStrip) {
+    std::memcpy(to, from, kStrip * sizeof(float));
+  } else if (outs == kTileOuts) {
+    std::memcpy(to, from, kTileOuts * sizeof(float));
+  } else {
+    std::copy_n(from, outs, to);
+  }
+}
+
 // At most kRowGroup rows and kStrip outputs from `out`.
 template <typename T>
 HWY_NOINLINE void Strip(const float* x, int64_t rows, const Matrix& w, int64_t out, int64_t outs,
@@ -184,7 +196,7 @@ HWY_NOINLINE void Strip(const float* x, int64_t rows, const Matrix& w, int64_t o
         for (int64_t o = r * kStrip; o < r * kStrip + outs; ++o) sums[b][o] += sums[b + step][o];
       }
     }
-    std::copy_n(sums[0] + r * kStrip, outs, y + r * w.rows + out);
+    CopyOuts(sums[0] + r * kStrip, outs, y + r * w.rows + out);
   }
 }
 

@@ -43,6 +43,11 @@ void AxpyImpl(float a, const float* x, int64_t n, float* y) {
   Map(x, y, n, y, [factor](V v, V sum) { return Fma(factor, v, sum); });
 }
 
+void AxpbyImpl(float a, const float* x, float b, int64_t n, float* y) {
+  const V factor = hn::Set(D(), a), keep = hn::Set(D(), b);
+  Map(x, y, n, y, [factor, keep](V v, V sum) { return Fma(factor, v, hn::Mul(keep, sum)); });
+}
+
 void ScaleImpl(float a, int64_t n, float* x) {
   const V factor = hn::Set(D(), a);
   Map(x, x, n, x, [factor](V v, V) { return hn::Mul(factor, v); });
@@ -118,6 +123,7 @@ HWY_EXPORT(RmsNormImpl);
 HWY_EXPORT(SiluMultiplyImpl);
 HWY_EXPORT(SigmoidImpl);
 HWY_EXPORT(AxpyImpl);
+HWY_EXPORT(AxpbyImpl);
 HWY_EXPORT(ScaleImpl);
 HWY_EXPORT(ExpMinusImpl);
 HWY_EXPORT(MaxImpl);
@@ -139,6 +145,7 @@ void SiluMultiply(const float* gate, const float* up, int64_t n, float* out) {
 }
 void Sigmoid(const float* x, int64_t n, float* out) { HWY_DYNAMIC_DISPATCH(SigmoidImpl)(x, n, out); }
 void Axpy(float a, const float* x, int64_t n, float* y) { HWY_DYNAMIC_DISPATCH(AxpyImpl)(a, x, n, y); }
+void Axpby(float a, const float* x, float b, int64_t n, float* y) { HWY_DYNAMIC_DISPATCH(AxpbyImpl)(a, x, b, n, y); }
 void Scale(float a, int64_t n, float* x) { HWY_DYNAMIC_DISPATCH(ScaleImpl)(a, n, x); }
 float ExpMinus(const float* x, int64_t n, float max, float* out) {
   return HWY_DYNAMIC_DISPATCH(ExpMinusImpl)(x, n, max, out);

@@ -21,8 +21,7 @@ Running Exponentials(int64_t seen, float scale, float* scores) {
 void Merge(const Running& local, const float* term, int64_t width, Running* running, float* sum) {
   const float max = std::max(running->max, local.max);
   const float keep = std::exp(running->max - max), take = std::exp(local.max - max);
-  kernels::Scale(keep, width, sum);
-  kernels::Axpy(take, term, width, sum);
+  kernels::Axpby(take, term, keep, width, sum);
   *running = {max, running->sum * keep + local.sum * take};
 }
 

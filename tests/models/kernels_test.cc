@@ -270,6 +270,16 @@ TEST_P(KernelsTest, ScaleAndMax) {
   EXPECT_EQ(Max(nullptr, 0), -kInfinity);
 }
 
+TEST_P(KernelsTest, AxpbyIsScaleThenAxpy) {
+  for (const int64_t n : {1, 7, 64, 133}) {
+    const std::vector<float> x = Values(n, 5);
+    std::vector<float> y = Values(n, 6), want = y;
+    for (int64_t i = 0; i < n; ++i) want[i] = std::fma(0.7f, x[i], 0.3f * want[i]);
+    Axpby(0.7f, x.data(), 0.3f, n, y.data());
+    EXPECT_EQ(Bits(y), Bits(want));
+  }
+}
+
 TEST_P(KernelsTest, RoundAndWiden) {
   std::vector<BF16> all(65536);
   for (int i = 0; i < 65536; ++i) all[i].bits = static_cast<uint16_t>(i);

@@ -142,8 +142,8 @@ std::vector<float> Expected(const Quantized& w, const QuantizedRows& x, const st
           }
           const float a = x.scales[r * groups + g];
           if (w.matrix.type == PackedType::kQ4_K) {
-            const float part = std::fma(-group.least, static_cast<float>(x.offsets[r * groups + g] / -8),
-                                        static_cast<float>(sum) * group.scale);
+            const int32_t x_sum = x.offsets[r * groups + g] / -8;
+            const float part = std::fma(-group.least, static_cast<float>(x_sum), static_cast<float>(sum) * group.scale);
             sums[b] = std::fma(part, a, sums[b]);
           } else {
             sums[b] = std::fma(static_cast<float>(sum), group.scale * a, sums[b]);
