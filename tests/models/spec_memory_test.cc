@@ -40,6 +40,8 @@ TEST(SpecMemory, PublishedCounts) {
     EXPECT_NEAR(static_cast<double>(count.active) / 1e9, m.active, 0.006) << m.file;  // Moonlight: 2.9148
     EXPECT_EQ(KvBytesPerToken(spec, *NumericsNamed("bf16")), m.kv_bytes) << m.file;
     EXPECT_EQ(KvBytesPerToken(spec, *NumericsNamed("f32")), 2 * m.kv_bytes) << m.file;
+    // A byte a value and four for each 64 of them.
+    EXPECT_EQ(KvBytesPerToken(spec, *NumericsNamed("bf16-kv8")), m.kv_bytes / 2 * 17 / 16) << m.file;
   }
 }
 
@@ -157,6 +159,19 @@ TEST(SpecMemory, BuffersGrowWithTheStep) {
     EXPECT_GE(b[i].bytes, a[i].bytes) << a[i].name;
   }
   EXPECT_GT(PlanRankMemory(spec, large, 3, placement).exchange, PlanRankMemory(spec, small, 3, placement).exchange);
+}
+
+// Shards hold whole groups: all ranks' rows together are the row of one.
+TEST(SpecMemory, Int8CacheRowsAreCutAtHeads) {
+  for (const char* file : {"tests/golden/llama3/config.json", "tests/golden/qwen3_moe/config.json"}) {
+    const ModelSpec spec = Read(file);
+    const Numerics numerics = *NumericsNamed("f32-kv8");
+    EXPECT_EQ(spec.gqa->head_dim % KvScaleGroup(spec), 0);
+    EXPECT_LE(KvScaleGroup(spec), 64);
+    int64_t sum = 0;
+    for (int rank = 0; rank < 2; ++rank) sum += KvRowBytes(spec, numerics, rank, 2);
+    EXPECT_EQ(sum, KvRowBytes(spec, numerics, 0, 1)) << file;
+  }
 }
 
 TEST(SpecMemory, ShapesThatCannotBeAreRefusedWithOneThatCan) {
