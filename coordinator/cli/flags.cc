@@ -28,7 +28,10 @@ void AddClusterFlags(CLI::App* command, ClusterFlags* flags) {
       ->capture_default_str();
   command->add_option("--tp,--tensor-parallel-size", flags->tp, "tensor-parallel degree: 1, 2, 4 or 8")
       ->capture_default_str();
-  command->add_option("--profile", flags->profile, "numerics: f32 or bf16 (KV cache and wire); f32-kv8 or bf16-kv8: the cache in int8")->capture_default_str();
+  command
+      ->add_option("--profile", flags->profile,
+                   "numerics: f32 or bf16 (KV cache and wire); f32-kv8 or bf16-kv8: the cache in int8")
+      ->capture_default_str();
   command->add_option("--transport", flags->transport, "mpi: a process a rank; inproc: ranks as threads of one process")
       ->capture_default_str();
   command->add_option("--hosts", flags->hosts, "hostfile for mpirun");

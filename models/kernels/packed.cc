@@ -20,7 +20,7 @@ struct Target {
   int64_t panel_rows = 0;               // from here on it is worth unpacking a panel
   bool (*panel_has)(PackedType type) = nullptr;
 };
-bool HasFourBits(PackedType type) { return IsNibbles(type) && type != PackedType::kQ6_K; }
+bool HasFewBits(PackedType type) { return IsNibbles(type); }  // four or six
 bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
 
 // Best first.
@@ -29,7 +29,7 @@ std::span<const Target> Targets() {
       {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAmx(), 12,
        IsNotQ6_K},
       {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2},
-      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAvx2(), 8, HasFourBits},
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAvx2(), 8, HasFewBits},
       {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
   return targets;
 }

@@ -9,6 +9,7 @@
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
+#include "models/kernels/packed_avx2-inl.h"
 
 namespace atl::models::kernels {
 namespace {
@@ -17,18 +18,6 @@ inline __m256i Broadcast(const int8_t* quad) {
   int32_t word;
   std::memcpy(&word, quad, 4);
   return _mm256_set1_epi32(word);
-}
-
-inline __m256i LoadBytes(const std::byte* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
-
-// Nibbles of a group for outputs 8 half .. 8 half + 7 as unsigned bytes: vector j has inputs 4 j .. 4 j + 3 of each.
-inline void LoadNibbles(const std::byte* group, int half, __m256i (&w)[8]) {
-  const __m256i low = _mm256_set1_epi8(15);
-  for (int j = 0; j < 4; ++j) {
-    const __m256i both = LoadBytes(group + 64 * j + 32 * half);
-    w[j] = _mm256_and_si256(both, low);
-    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-  }
 }
 
 // Products of 4 unsigned bits with a row's group, in pairs of 16 bits: no sum overflows, of 16 products of 15 x 127.
@@ -44,17 +33,6 @@ inline __m256i NibbleSum(const __m256i (&w)[8], const int8_t* x) {
 // Of signed bytes: magnitudes up to 128 times activations that take their signs, two products of 16 bits.
 inline __m256i SignedPairs(__m256i w, const int8_t* quad) {
   return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(Broadcast(quad), w));
-}
-
-inline __m128i Load16(const std::byte* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); }
-inline __m128i Load8(const std::byte* at) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)); }
-inline __m256 Halves(const std::byte* at) { return _mm256_cvtph_ps(Load16(at)); }
-inline __m256 Bytes(const std::byte* at) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load8(at))); }
-
-template <PackedType type>
-inline __m256 Scales(const std::byte* at) {
-  if constexpr (type == PackedType::kQ4_0 || type == PackedType::kQ8_0) return Halves(at);
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(Load16(at)), 16));
 }
 
 // A group's weights for 8 outputs in registers, and acc plus their product with a row's group (packed.h). offset is the
@@ -101,9 +79,8 @@ struct HalfGroup<PackedType::kQ4_K> {
   __m256 scale, least;  // d s, dmin m / 8
   void Load(const std::byte* header, const std::byte* group, int half) {
     LoadNibbles(group, half, w);
-    scale = _mm256_mul_ps(Halves(header + 16 * half), Bytes(group + 256 + 8 * half));
-    const __m256 eighths = _mm256_mul_ps(Bytes(group + 272 + 8 * half), _mm256_set1_ps(0.125f));  // exact
-    least = _mm256_mul_ps(Halves(header + 32 + 16 * half), eighths);
+    scale = FourBitScales(header, group, half);
+    least = FourBitLeast(header, group, half);
   }
   __m256 Add(const int8_t* x, float x_scale, int32_t offset, __m256 acc) const {
     const __m256 sum = _mm256_mul_ps(_mm256_cvtepi32_ps(NibbleSum(w, x)), scale);
@@ -118,22 +95,8 @@ struct HalfGroup<PackedType::kQ6_K> {
   __m256i scale[2];  // s of each 16 inputs, twice in 32 bits
   __m256 d;
   void Load(const std::byte* header, const std::byte* group, int half) {
-    const __m256i upper = _mm256_set1_epi8(0x30), zero = _mm256_set1_epi8(32);
-    LoadNibbles(group, half, w);
-    for (int l = 0; l < 2; ++l) {
-      const __m256i high = LoadBytes(group + 256 + 64 * l + 32 * half);
-      const auto join = [&](__m256i* to, __m256i bits) {
-        *to = _mm256_sub_epi8(_mm256_or_si256(*to, _mm256_and_si256(bits, upper)), zero);
-      };
-      join(&w[2 * l], _mm256_slli_epi16(high, 4));
-      join(&w[2 * l + 1], _mm256_slli_epi16(high, 2));
-      join(&w[2 * l + 4], high);
-      join(&w[2 * l + 5], _mm256_srli_epi16(high, 2));
-    }
-    for (int i = 0; i < 2; ++i) {
-      const __m256i s = _mm256_cvtepi8_epi32(Load8(group + 384 + 16 * i + 8 * half));
-      scale[i] = _mm256_blend_epi16(s, _mm256_slli_epi32(s, 16), 0xaa);
-    }
+    LoadSixBits(group, half, w);
+    for (int i = 0; i < 2; ++i) scale[i] = SixBitScales(group, half, i);
     d = Halves(header + 16 * half);
   }
   __m256 Add(const int8_t* x, float x_scale, int32_t /*offset*/, __m256 acc) const {

@@ -1,4 +1,4 @@
-// AVX2, 4 bits (INT4, Q4_0, Q4_K) and many rows: the weights of some tiles are unpacked once, as signed
+// AVX2, 4 and 6 bits (INT4, Q4_0, Q4_K, Q6_K) and many rows: the weights of some tiles are unpacked once, as signed
 // bytes in the first-level cache, and all rows pass over them. An activation is broadcast once for all outputs of the
 // panel, and a weight is an operand in memory, which needs no instruction of its own: 22 for 256 products, where
 // packed_avx2.cc's form takes 33.
@@ -18,6 +18,7 @@
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
+#include "models/kernels/packed_avx2-inl.h"
 
 namespace atl::models::kernels {
 namespace {
@@ -31,7 +32,8 @@ struct UnpackedGroup {
   __m256i weights[kVectors][8];   // [v][j]: inputs 4 j .. 4 j + 3 of each output
   __m256i corrections[kVectors];  // -128 x the sum of the weights
   __m256 scales[kVectors];
-  __m256 least[kVectors];  // Q4_K: dmin m / 8
+  __m256 least[kVectors];       // Q4_K: dmin m / 8
+  __m256i halves[kVectors][2];  // Q6_K: s of each 16 inputs, twice in 32 bits
 };
 
 // Sums of kRowsAtOnce rows: of the block at hand, and of the blocks that wait for their neighbours in the tree.
@@ -40,38 +42,57 @@ struct RowSums {
   __m256 waiting[kVectors][3];
 };
 
-inline __m256 Halves(const std::byte* at) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-}
-inline __m256 Bytes(const std::byte* at) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at))));
-}
-
 template <PackedType type>
 void Unpack(const std::byte* header, const std::byte* group, UnpackedGroup* to, int vector) {
-  const __m256i low = _mm256_set1_epi8(15), zero = _mm256_set1_epi8(8);
-  const __m256i one_bytes = _mm256_set1_epi8(1), minus_128 = _mm256_set1_epi16(-128);
+  const __m256i zero = _mm256_set1_epi8(8), one_bytes = _mm256_set1_epi8(1);
   for (int half = 0; half < 2; ++half, ++vector) {
-    __m256i sum = _mm256_setzero_si256();
-    for (int j = 0; j < 4; ++j) {
-      const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(group + 64 * j + 32 * half));
-      const __m256i first = _mm256_sub_epi8(_mm256_and_si256(both, low), zero);
-      const __m256i second = _mm256_sub_epi8(_mm256_and_si256(_mm256_srli_epi16(both, 4), low), zero);
-      to->weights[vector][j] = first;
-      to->weights[vector][j + 4] = second;
-      sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(one_bytes, _mm256_add_epi8(first, second)));
+    __m256i(&w)[8] = to->weights[vector];
+    __m256i sums[2] = {};  // of 16 inputs each, in 16 bits
+    type == PackedType::kQ6_K ? LoadSixBits(group, half, w) : LoadNibbles(group, half, w);
+    for (int j = 0; j < 8; ++j) {
+      if (type != PackedType::kQ6_K) w[j] = _mm256_sub_epi8(w[j], zero);
+      sums[j / 4] = _mm256_add_epi16(sums[j / 4], _mm256_maddubs_epi16(one_bytes, w[j]));
     }
-    to->corrections[vector] = _mm256_madd_epi16(sum, minus_128);
-    if constexpr (type == PackedType::kQ4_K) {
-      to->scales[vector] = _mm256_mul_ps(Halves(header + 16 * half), Bytes(group + 256 + 8 * half));
-      const __m256 eighths = _mm256_mul_ps(Bytes(group + 272 + 8 * half), _mm256_set1_ps(0.125f));  // exact
-      to->least[vector] = _mm256_mul_ps(Halves(header + 32 + 16 * half), eighths);
-    } else if constexpr (type == PackedType::kQ4_0) {
-      to->scales[vector] = Halves(group + 256 + 16 * half);
+    if constexpr (type == PackedType::kQ6_K) {
+      for (int i = 0; i < 2; ++i) to->halves[vector][i] = SixBitScales(group, half, i);
+      const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(sums[0], to->halves[vector][0]),
+                                           _mm256_madd_epi16(sums[1], to->halves[vector][1]));
+      to->corrections[vector] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
+      to->scales[vector] = Halves(header + 16 * half);
     } else {
-      const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(group + 256 + 16 * half));
-      to->scales[vector] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+      to->corrections[vector] = _mm256_madd_epi16(_mm256_add_epi16(sums[0], sums[1]), _mm256_set1_epi16(-128));
+      if constexpr (type == PackedType::kQ4_K) {
+        to->scales[vector] = FourBitScales(header, group, half);
+        to->least[vector] = FourBitLeast(header, group, half);
+      } else {
+        to->scales[vector] = Scales<type>(group + 256 + 16 * half);
+      }
     }
+  }
+}
+
+// The integer sum of the products of x + 128 with the weights of one vector.
+template <PackedType type>
+inline __m256i Products(const UnpackedGroup& group, int v, const __m256i (&quads)[8]) {
+  const __m256i* w = group.weights[v];
+  if constexpr (type == PackedType::kQ6_K) {  // two products of 255 x 32 an instruction: two of these fit 16 bits
+    __m256i sum[2];
+    for (int i = 0; i < 2; ++i) {
+      const __m256i first = _mm256_add_epi16(_mm256_maddubs_epi16(quads[4 * i], w[4 * i]),
+                                             _mm256_maddubs_epi16(quads[4 * i + 1], w[4 * i + 1]));
+      const __m256i second = _mm256_add_epi16(_mm256_maddubs_epi16(quads[4 * i + 2], w[4 * i + 2]),
+                                              _mm256_maddubs_epi16(quads[4 * i + 3], w[4 * i + 3]));
+      const __m256i scale = group.halves[v][i];
+      sum[i] = _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale));
+    }
+    return _mm256_add_epi32(sum[0], sum[1]);
+  } else {
+    __m256i even = _mm256_maddubs_epi16(quads[0], w[0]), odd = _mm256_maddubs_epi16(quads[1], w[1]);
+    for (int j = 2; j < 8; j += 2) {
+      even = _mm256_add_epi16(even, _mm256_maddubs_epi16(quads[j], w[j]));
+      odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(quads[j + 1], w[j + 1]));
+    }
+    return _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1));
   }
 }
 
@@ -80,7 +101,7 @@ void Unpack(const std::byte* header, const std::byte* group, UnpackedGroup* to, 
 template <PackedType type>
 [[gnu::noinline]] void AddGroup(const UnpackedGroup& group, int vectors, const int8_t* x, float x_scale, int32_t offset,
                                 __m256* sums) {
-  const __m256i sign = _mm256_set1_epi8(-128), ones = _mm256_set1_epi16(1);
+  const __m256i sign = _mm256_set1_epi8(-128);
   const __m256 scale = _mm256_set1_ps(x_scale);
   const __m256i offsets = _mm256_set1_epi32(offset);
   __m256i quads[8];
@@ -90,13 +111,7 @@ template <PackedType type>
     quads[j] = _mm256_xor_si256(_mm256_set1_epi32(word), sign);
   }
   for (int v = 0; v < vectors; ++v) {
-    const __m256i* w = group.weights[v];
-    __m256i even = _mm256_maddubs_epi16(quads[0], w[0]), odd = _mm256_maddubs_epi16(quads[1], w[1]);
-    for (int j = 2; j < 8; j += 2) {
-      even = _mm256_add_epi16(even, _mm256_maddubs_epi16(quads[j], w[j]));
-      odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(quads[j + 1], w[j + 1]));
-    }
-    const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(_mm256_add_epi16(even, odd), ones), group.corrections[v]);
+    const __m256i sum = _mm256_add_epi32(Products<type>(group, v, quads), group.corrections[v]);
     if constexpr (type == PackedType::kQ4_K) {
       const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum, offsets)), group.scales[v]);
       sums[v] = _mm256_fmadd_ps(_mm256_fmadd_ps(group.least[v], _mm256_cvtepi32_ps(offsets), scaled), scale, sums[v]);
@@ -111,7 +126,10 @@ template <PackedType type>
 class NextGroups {
  public:
   NextGroups(PackedType type, const PackedTileCall& call, int tiles, int64_t group, int64_t rows)
-      : stride_(call.tile_bytes), lines_(tiles * kLines), rows_(rows) {
+      : of_tile_(kGroupsAtOnce * LayoutOf(type).group_bytes / 64),
+        stride_(call.tile_bytes),
+        lines_(tiles * of_tile_),
+        rows_(rows) {
     const bool behind = group == call.cuts[call.blocks];
     at_ = behind ? call.tile + tiles * call.tile_bytes : GroupOf(type, call.tile, call.skip + group);
   }
@@ -119,13 +137,13 @@ class NextGroups {
   void Prefetch(int64_t r) const {
     if (rows_ == 0) return;
     for (int64_t line = r * lines_ / rows_; line < (r + 1) * lines_ / rows_; ++line) {
-      _mm_prefetch(reinterpret_cast<const char*>(at_ + line / kLines * stride_ + line % kLines * 64), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(at_ + line / of_tile_ * stride_ + line % of_tile_ * 64), _MM_HINT_T0);
     }
   }
 
  private:
-  static constexpr int64_t kLines = kGroupsAtOnce * 288 / 64;  // of a tile, less Q4_K's header
   const std::byte* at_;
+  int64_t of_tile_;  // lines of one tile, less a header
   int64_t stride_, lines_, rows_;
 };
 
@@ -180,7 +198,10 @@ void Run(PackedType type, const PackedTileCall& call, int tiles) {
       case PackedType::kQ4_K:
         Rows<PackedType::kQ4_K>(call, tiles, row, rows);
         break;
-      default:  // not among those that packed.cc gives
+      case PackedType::kQ6_K:
+        Rows<PackedType::kQ6_K>(call, tiles, row, rows);
+        break;
+      default:  // 8 bits: not among those that packed.cc gives
         return;
     }
   }
