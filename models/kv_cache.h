@@ -1,7 +1,7 @@
 // The paged cache of one rank: for each position and layer one row in the profile's cache type (int8 with scales:
-// models/spec/rank_memory.h). Latent attention keeps
-// the normed latent and the rotated shared key [c (kv_lora_rank) | k_pe (rope_dim)], replicated inside an attention
-// group; other attention keeps this rank's [key heads | value heads, head_dim].
+// models/spec/rank_memory.h). Latent attention keeps the normed latent and the rotated shared key [c (kv_lora_rank) |
+// k_pe (rope_dim)], replicated inside an attention group; other attention keeps this rank's [key heads | value heads,
+// head_dim].
 //
 // Memory: [blocks][KvLayout::block_layers][kKvBlockTokens][row]. Which blocks hold what of a sequence is said by its
 // table (models/spec/kv_layout.h).

@@ -22,9 +22,6 @@ struct ReturnHeader {
 };
 constexpr int64_t kReturnHeaderBytes = sizeof(ReturnHeader);
 
-// Bytes to move, so that waking the pool's threads pays.
-constexpr bool WorthSharing(int64_t bytes) { return bytes >= 128 << 10; }
-
 absl::Status CheckFits(const ParallelContext& context, int layer, const char* what, int64_t bytes, size_t scratch) {
   if (bytes <= static_cast<int64_t>(scratch)) return absl::OkStatus();
   return Internal("layer {}, rank {}: {} of {} bytes do not fit the scratch of {}", layer, context.rank, what, bytes,
@@ -117,7 +114,7 @@ absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const Expert
   d.rows = ConstBuffer(x.data, d.num_rows * width, x.type);
   if (!alone) {
     const auto count = static_cast<int64_t>(outgoing.rows.size());
-    ParallelFor(WorthSharing(count * row_bytes) ? pool : nullptr, count, [&](int64_t i, int64_t end) {
+    ParallelRows(pool, count, row_bytes, [&](int64_t i, int64_t end) {
       for (; i < end; ++i) {
         std::memcpy(scratch.send.data() + i * row_bytes,
                     static_cast<const std::byte*>(x.data) + outgoing.rows[i] * row_bytes, row_bytes);
@@ -165,7 +162,7 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
       own_order = order;
     } else {
       const int64_t pairs = d.pairs_from[peer];
-      ParallelFor(WorthSharing(pairs * row_bytes) ? pool : nullptr, pairs, [&](int64_t i, int64_t end) {
+      ParallelRows(pool, pairs, row_bytes, [&](int64_t i, int64_t end) {
         for (; i < end; ++i) std::memcpy(to + i * row_bytes, result_rows + order[i] * row_bytes, row_bytes);
       });
       to += pairs * row_bytes;
@@ -190,8 +187,7 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
     }
   }
   const std::vector<int64_t> pairs_begin = Offsets(d.pairs_to);
-  const bool share = WorthSharing(routing.rows * routing.top_k * row_bytes);
-  ParallelFor(share ? pool : nullptr, routing.rows, [&](int64_t row, int64_t end) {
+  ParallelRows(pool, routing.rows, routing.top_k * row_bytes, [&](int64_t row, int64_t end) {
     for (; row < end; ++row) {
       for (int k = 0; k < routing.top_k; ++k) {
         const int64_t slot = d.home_slot[row * routing.top_k + k];

@@ -54,7 +54,8 @@ void SumTree(std::span<float* const> terms, int64_t count, float* sum) {
 }
 
 absl::StatusOr<Pending> StartReduceScatter(Communicator& group, std::span<const float> partial, int64_t rows,
-                                           int64_t width, std::span<float> scratch, std::span<float> mine, OpTag tag) {
+                                           int64_t width, std::span<float> scratch, std::span<float> mine, OpTag tag,
+                                           ThreadPool* pool) {
   const int size = group.size();
   const std::vector<int64_t> send_counts = HomeCounts(rows, width, size);
   const int64_t my_count = send_counts[group.rank()];
@@ -64,7 +65,9 @@ absl::StatusOr<Pending> StartReduceScatter(Communicator& group, std::span<const 
                            scratch.size());
   }
   if (size == 1) {
-    std::copy(partial.begin(), partial.begin() + my_count, mine.begin());
+    ParallelRows(pool, rows, width * SizeOf(DType::kF32), [&](int64_t begin, int64_t end) {
+      std::copy(partial.begin() + begin * width, partial.begin() + end * width, mine.begin() + begin * width);
+    });
     return Pending();
   }
   const std::vector<int64_t> recv_counts(size, my_count);

@@ -10,6 +10,7 @@
 // The wire is f32 in every numerics profile: rounding the partials would make the bits depend on the number of ranks.
 #pragma once
 
+#include "parallel/base/thread_pool.h"
 #include "parallel/communicator.h"
 
 namespace atl::parallel {
@@ -17,8 +18,10 @@ namespace atl::parallel {
 // Floats of scratch that StartReduceScatter needs on `rank`: one slice of my rows from every rank.
 int64_t ReduceScatterScratch(int64_t rows, int64_t width, int rank, int size);
 
+// pool: its threads share the copy that is all there is to do in a group of one.
 absl::StatusOr<Pending> StartReduceScatter(Communicator& group, std::span<const float> partial, int64_t rows,
-                                           int64_t width, std::span<float> scratch, std::span<float> mine, OpTag tag);
+                                           int64_t width, std::span<float> scratch, std::span<float> mine, OpTag tag,
+                                           ThreadPool* pool = nullptr);
 
 // ReduceScatter, then AllGather: `sums` is [rows, width] on every rank. Scratch as for ReduceScatter plus my rows.
 absl::StatusOr<Pending> StartAllReduce(Communicator& group, std::span<const float> partial, int64_t rows, int64_t width,

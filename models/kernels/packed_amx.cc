@@ -16,6 +16,7 @@
 #pragma GCC push_options
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 says it of its own header's undefined operands
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq")
+#include "models/kernels/packed_avx512-inl.h"
 
 namespace atl::models::kernels {
 namespace {
@@ -41,37 +42,24 @@ struct RowSums {
   __m512 waiting[3];
 };
 
-inline __m512 Halves(const std::byte* at) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
-}
-inline __m512 Bytes(const std::byte* at) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
-}
-
 template <PackedType type>
 void Unpack(const std::byte* header, const std::byte* group, UnpackedGroup<type>* to) {
   if constexpr (IsNibbles(type)) {
-    const __m512i low = _mm512_set1_epi8(15), zero = _mm512_set1_epi8(ZeroOf(type));
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const __m512i both = _mm512_loadu_si512(group + 64 * j);
-      to->weights[j] = _mm512_sub_epi8(_mm512_and_si512(both, low), zero);
-      to->weights[j + 4] = _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(both, 4), low), zero);
-    }
+    const __m512i zero = _mm512_set1_epi8(ZeroOf(type));
+    __m512i w[8];
+    LoadNibbles(group, w);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) to->weights[j] = _mm512_sub_epi8(w[j], zero);
   } else {
     const __m512i offset = _mm512_set1_epi8(-128);
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) to->weights[j] = _mm512_xor_si512(_mm512_loadu_si512(group + 64 * j), offset);
+    for (int j = 0; j < 8; ++j) to->weights[j] = _mm512_xor_si512(LoadBytes(group + 64 * j), offset);
   }
-  const std::byte* scales = group + LayoutOf(type).group_bytes - 2 * kTileRows;
   if constexpr (type == PackedType::kQ4_K) {
-    to->scale = _mm512_mul_ps(Halves(header), Bytes(scales));
-    to->least = _mm512_mul_ps(Halves(header + 32), _mm512_mul_ps(Bytes(scales + 16), _mm512_set1_ps(0.125f)));
-  } else if constexpr (type == PackedType::kQ4_0 || type == PackedType::kQ8_0) {
-    to->scale = Halves(scales);
+    to->scale = FourBitScales(header, group);
+    to->least = FourBitLeast(header, group);
   } else {
-    const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales));
-    to->scale = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    to->scale = Scales<type>(group + LayoutOf(type).group_bytes - 2 * kTileRows);
   }
 }
 
@@ -243,7 +231,7 @@ void Run(PackedType type, const PackedTileCall& call, int tiles) {
       return Panel<PackedType::kQ8_0>(call, tiles);
     case PackedType::kQ4_K:
       return Panel<PackedType::kQ4_K>(call, tiles);
-    case PackedType::kQ6_K:  // scales of 16 inputs: not among PanelTypes
+    case PackedType::kQ6_K:  // scales of 16 inputs: not among those that packed.cc gives
       return;
   }
 }

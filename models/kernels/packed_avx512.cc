@@ -10,6 +10,7 @@
 #pragma GCC push_options
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 says it of its own header's undefined operands
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#include "models/kernels/packed_avx512-inl.h"
 
 namespace atl::models::kernels {
 namespace {
@@ -61,32 +62,6 @@ inline void AddShiftedProducts(const __m512i* w, const int8_t* x, int64_t stride
   }
 }
 
-inline __m512i LoadBytes(const std::byte* at) { return _mm512_loadu_si512(at); }
-
-// Vector j has inputs 4 j .. 4 j + 3 of each output.
-inline void LoadNibbles(const std::byte* group, __m512i (&w)[8]) {
-  const __m512i low = _mm512_set1_epi8(15);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    const __m512i both = LoadBytes(group + 64 * j);
-    w[j] = _mm512_and_si512(both, low);
-    w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-  }
-}
-
-inline __m512 Halves(const std::byte* at) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
-}
-inline __m512 Bytes(const std::byte* at) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))));
-}
-template <PackedType type>
-inline __m512 Scales(const std::byte* at) {
-  if constexpr (type == PackedType::kQ4_0 || type == PackedType::kQ8_0) return Halves(at);
-  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
 // A group's weights for 16 outputs in registers, and acc[r] plus their products with rows' group (packed.h).
 template <PackedType type>
 struct Group {  // INT4, Q4_0, INT8, Q8_0
@@ -122,9 +97,8 @@ struct Group<PackedType::kQ4_K> {
   __m512 scale, least;  // d s, dmin m / 8
   void Load(const std::byte* header, const std::byte* group) {
     LoadNibbles(group, w);
-    scale = _mm512_mul_ps(Halves(header), Bytes(group + 256));
-    const __m512 eighths = _mm512_mul_ps(Bytes(group + 272), _mm512_set1_ps(0.125f));  // exact
-    least = _mm512_mul_ps(Halves(header + 32), eighths);
+    scale = FourBitScales(header, group);
+    least = FourBitLeast(header, group);
   }
   template <int kRows>
   void Add(const GroupOfRows& x, __m512 (&acc)[kRows]) const {

@@ -10,14 +10,14 @@ namespace atl::models {
 
 std::span<float> Pass::Run(const Norm& norm, std::span<const float> x) const {
   const std::span<float> normed = step.workspace.Take<float>("normed", rows() * norm.width);
-  ForRows(step, rows(), norm.width, [&](int64_t begin, int64_t end) {
+  ParallelRows(step.pool, rows(), norm.width * SizeOf(DType::kF32), [&](int64_t begin, int64_t end) {
     norm.Apply(x.data() + begin * norm.width, end - begin, normed.data() + begin * norm.width);
   });
   return normed;
 }
 
 void Pass::Add(std::span<const float> branch, std::span<float> x) const {
-  ForRows(step, std::ssize(branch), 1, [&](int64_t begin, int64_t end) {
+  ParallelRows(step.pool, std::ssize(branch), SizeOf(DType::kF32), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) x[i] += branch[i];
   });
 }

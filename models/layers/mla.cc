@@ -19,14 +19,14 @@ std::span<float> HomeLatents(const Step& step, const Mla& mla, std::span<const f
   if (mla.query_down) {
     const std::span<float> down = step.workspace.Take<float>("attention.query_a", rows * input);
     mla.query_down->Apply(in, down);
-    ForRows(step, rows, input, [&](int64_t begin, int64_t end) {
+    ParallelRows(step.pool, rows, input * SizeOf(DType::kF32), [&](int64_t begin, int64_t end) {
       mla.query_norm.Apply(down.data() + begin * input, end - begin, down.data() + begin * input);
     });
     query = down;
   }
   ATOLL_CHECK(mla.query_down || input == hidden, "queries read {} values of a hidden state of {}", input, hidden);
   const std::span<float> latents = step.workspace.Take<float>("attention.latent", rows * width);
-  ForRows(step, rows, width, [&](int64_t row, int64_t end) {
+  ParallelRows(step.pool, rows, width * SizeOf(DType::kF32), [&](int64_t row, int64_t end) {
     for (; row < end; ++row) {
       float* to = latents.data() + row * width;
       const float* from = kv.data() + row * kv_width;
@@ -45,7 +45,7 @@ std::span<float> CacheLatents(const Step& step, const Mla& mla, const KvCache& c
   const std::span<float> query_input = step.workspace.Take<float>("attention.query_input", step.rows * input);
   const std::span<float> kv_rows = step.workspace.Take<float>("attention.kv_row", step.rows * kv_width);
   for (const SequenceRows& sequence : step.batch.sequences) {
-    ForRows(step, sequence.rows, width, [&](int64_t i, int64_t end) {
+    ParallelRows(step.pool, sequence.rows, width * SizeOf(DType::kF32), [&](int64_t i, int64_t end) {
       for (; i < end; ++i) {
         const int64_t row = sequence.row_begin + i;
         const std::byte* from = RowOf(latents, row, width);
@@ -73,7 +73,7 @@ absl::Status RunMla(const Step& step, const Mla& mla, const KvCache& cache, int 
   const int64_t qk = attention.mla.qk_dim(), rotary = attention.mla.rope_dim;
   const std::span<float> query = step.workspace.Take<float>("attention.query", step.rows * attention.heads * qk);
   mla.query_up.Apply({step, query_input, step.rows}, query);
-  ForRows(step, step.rows, attention.heads * rotary, [&](int64_t row, int64_t end) {
+  ParallelRows(step.pool, step.rows, attention.heads * rotary * SizeOf(DType::kF32), [&](int64_t row, int64_t end) {
     for (; row < end; ++row) {
       for (int64_t head = 0; head < attention.heads; ++head) {
         Rotate(step.rotary[0].data() + row * rotary, rotary,

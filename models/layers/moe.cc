@@ -55,7 +55,7 @@ absl::Status RunMoe(const Step& step, const Exchange& exchange, const Moe& moe, 
   if (scaled) wire = ToWire(step, x, hidden);
   ATOLL_RETURN_IF_ERROR(RunMlp(step, *moe.shared, layer, wire, out));
   step.costs->Enter(Phase::kOther);
-  ForRows(step, std::ssize(routed), 1, [&](int64_t begin, int64_t end) {
+  ParallelRows(step.pool, std::ssize(routed), SizeOf(DType::kF32), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) out[i] = routed[i] + out[i];
   });
   return absl::OkStatus();

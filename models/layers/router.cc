@@ -70,7 +70,7 @@ parallel::Routing Route(const Step& step, const Router& router, std::span<const 
   const std::span<int32_t> experts = step.workspace.Take<int32_t>("router.experts", rows * spec.top_k);
   const std::span<float> weights = step.workspace.Take<float>("router.weights", rows * spec.top_k);
   router.gate.Apply({step, x, rows}, scores);
-  ForRows(step, rows, spec.experts * spec.top_k, [&](int64_t row, int64_t end) {
+  ParallelRows(step.pool, rows, spec.experts * spec.top_k * SizeOf(DType::kF32), [&](int64_t row, int64_t end) {
     for (; row < end; ++row) {
       const std::span<float> mine = scores.subspan(row * spec.experts, spec.experts);
       if (spec.router == RouterKind::kSigmoid) kernels::Sigmoid(mine.data(), spec.experts, mine.data());

@@ -23,11 +23,4 @@ struct Step {
   std::vector<std::span<const float>> rotary;  // by rope: [rows, dim], cos, sin of each pair at the row's position
 };
 
-// A loop over rows of `width` values on the step's threads, where there is enough to do that waking them pays.
-template <typename Body>  // body(begin, end)
-void ForRows(const Step& step, int64_t rows, int64_t width, const Body& body) {
-  constexpr int64_t kWorthSharing = 32 << 10;
-  ParallelFor(rows * width >= kWorthSharing ? step.pool : nullptr, rows, body);
-}
-
 }  // namespace atl::models

@@ -10,7 +10,7 @@ namespace atl::models {
 
 ConstBuffer ToWire(const Step& step, std::span<const float> rows, int64_t width) {
   const Buffer wire = step.workspace.TakeTyped("wire.home", static_cast<int64_t>(rows.size()), step.wire);
-  ForRows(step, wire.count / width, width, [&](int64_t begin, int64_t end) {
+  ParallelRows(step.pool, wire.count / width, width * SizeOf(DType::kF32), [&](int64_t begin, int64_t end) {
     kernels::Round(rows.data() + begin * width, (end - begin) * width, wire.type,
                    static_cast<std::byte*>(wire.data) + begin * width * SizeOf(wire.type));
   });
@@ -32,16 +32,11 @@ absl::StatusOr<ConstBuffer> GatherRows(const Step& step, ConstBuffer wire, std::
 absl::Status ReduceToHomes(const Step& step, std::span<const float> partial, int64_t width, std::span<float> out,
                            parallel::OpTag tag) {
   parallel::Communicator& group = *step.context.tp_group;
-  if (group.size() == 1) {
-    ForRows(step, step.rows, width, [&](int64_t begin, int64_t end) {
-      std::copy(partial.begin() + begin * width, partial.begin() + end * width, out.begin() + begin * width);
-    });
-    return absl::OkStatus();
-  }
   const int64_t scratch = parallel::ReduceScatterScratch(step.rows, width, group.rank(), group.size());
-  ATOLL_ASSIGN_OR_RETURN(parallel::Pending reduce,
-                         parallel::StartReduceScatter(group, partial, step.rows, width,
-                                                      step.workspace.Take<float>("reduce.scratch", scratch), out, tag));
+  ATOLL_ASSIGN_OR_RETURN(
+      parallel::Pending reduce,
+      parallel::StartReduceScatter(group, partial, step.rows, width,
+                                   step.workspace.Take<float>("reduce.scratch", scratch), out, tag, step.pool));
   return reduce.Wait(step.context.NextDeadline());
 }
 

@@ -58,6 +58,13 @@ void ParallelFor(ThreadPool* pool, int64_t n, const Body& body) {
   }
 }
 
+// The same where each of n rows moves `row_bytes`: on this thread too if that is too little for waking others to pay.
+template <typename Body>
+void ParallelRows(ThreadPool* pool, int64_t n, int64_t row_bytes, const Body& body) {
+  constexpr int64_t kWorthSharing = 128 << 10;
+  ParallelFor(n * row_bytes >= kWorthSharing ? pool : nullptr, n, body);
+}
+
 // Pieces of unequal work: threads take `grain` of [0, n) at a time until none is left.
 template <typename Body>
 void ParallelPieces(ThreadPool* pool, int64_t n, int64_t grain, const Body& body) {

@@ -18,16 +18,8 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 import safetensors_file  # noqa: E402
-from big_checkpoint import BigCheckpoint  # noqa: E402
+from big_checkpoint import BigCheckpoint, evict  # noqa: E402
 from cluster import ATOLL  # noqa: E402
-
-
-def evict(paths):
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY)
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
 
 
 def read_seconds(paths):

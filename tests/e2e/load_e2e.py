@@ -2,7 +2,8 @@
 """Rounds of 64 concurrent streams with random lengths, seeds and cancellations over 4 ranks.
 
 Every finished text equals the one the same request gives alone; free KV blocks after each round equal those before;
-anonymous memory after the last round is at most 1.02 x that after the first (of a soak: the tenth). KV blocks are few, so that sequences are preempted on the way.
+anonymous memory after the last round is at most 1.02 x that after the first (of a soak: the tenth). KV blocks are few,
+so that sequences are preempted on the way.
 
   load_e2e.py                # 3 rounds
   load_e2e.py --rounds 157   # a soak of 10,000 requests; memory of each process by round

@@ -20,7 +20,7 @@ import time
 
 import numpy as np
 import safetensors_file
-from big_checkpoint import PAGE, BigCheckpoint
+from big_checkpoint import PAGE, BigCheckpoint, evict
 from cluster import ATOLL, MPI_ENV, descendants
 
 RANKS, TP = 4, 2
@@ -28,13 +28,6 @@ ROWS = 8  # few: rows of logits on their way to the client are messages, which n
 MOST_READ, MEMORY_TOLERANCE = 1.05, 0.05
 LARGE = 4  # gigabytes; from here on the program itself is within the tolerance
 FLAGS = ["--ranks", str(RANKS), "--tp", str(TP), "--kv-tokens", "1024", "--max-batch-tokens", "256"]
-
-
-def evict(paths):
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
 
 
 def cached_pages(paths):
