@@ -25,6 +25,12 @@ namespace atl::models::kernels {
 
 inline constexpr int kLanes = 16;
 
+// Memory that is read next, asked for while a product is at work.
+struct Ahead {
+  const std::byte* data = nullptr;
+  int64_t bytes = 0;
+};
+
 // A weight matrix as stored: row o holds the K weights of output o. In a format of groups it is a slice of a tensor,
 // whose first group and first block of scales may begin before it (models/spec/weight_format.h).
 struct Matrix {
@@ -39,6 +45,7 @@ struct Matrix {
     int64_t row_bytes = 0;
     int64_t skip_rows = 0, skip_cols = 0;  // elements of the first block of scales before element (0, 0)
   } scales;
+  Ahead ahead{};  // of f32 and many rows: other formats' weights, which come from memory, ask for themselves
 
   // Rows [begin, begin + count).
   Matrix Rows(int64_t begin, int64_t count) const;
@@ -84,8 +91,10 @@ inline void WidenRow(const Matrix& w, int64_t row, float* out) { DecodeRow(w, ro
 void MatMul(std::span<const float> x, int64_t rows, const Matrix& w, std::span<const int64_t> cuts, std::span<float> y,
             ThreadPool* pool);
 
-// y[r, c] = sum over o of x[r, o] w[o, c], o ascending, by fused multiply-add; x [rows, w.rows], y [rows, w.cols].
-void MatMulTransposed(std::span<const float> x, int64_t rows, const Matrix& w, std::span<float> y, ThreadPool* pool);
+// y[r, c] = sum over o of x[r, o] w[o, c], o ascending, by fused multiply-add; x [rows, w.rows], its rows x_stride
+// apart, y [rows, w.cols].
+void MatMulTransposed(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, std::span<float> y,
+                      ThreadPool* pool);
 
 // y = x / sqrt(mean(x^2) + eps) * weight for each row of x [rows, width]; y may be x.
 void RmsNorm(const float* x, const float* weight, float eps, int64_t rows, int64_t width, float* y);
@@ -116,6 +125,8 @@ float Dot(const float* a, const float* b, int64_t n);
 void Dots(const float* x, const float* rows, int64_t stride, int64_t count, int64_t width, float* out);
 // out[c] = sum over i of a[i] row i [c], i ascending, fused: an Axpy for each row, from zero.
 void WeightedSum(const float* a, const float* rows, int64_t stride, int64_t count, int64_t width, float* out);
+// out[c, r] = x[r, c] for x [rows, width], its rows `stride` apart, those of out `out_stride`.
+void Transpose(const float* x, int64_t stride, int64_t rows, int64_t width, float* out, int64_t out_stride);
 void Axpy(float a, const float* x, int64_t n, float* y);            // y += a x, fused
 void Axpby(float a, const float* x, float b, int64_t n, float* y);  // y = a x + b y: Scale, then Axpy
 void Scale(float a, int64_t n, float* x);

@@ -20,14 +20,18 @@ HWY_BEFORE_NAMESPACE();
 namespace atl::models::kernels::HWY_NAMESPACE {
 namespace {
 
-// Sums of a strip: [kCanonicalBlocks][kRowGroup][kStrip] f32, on the stack. A block of the strip's weights stays in the
-// first-level cache while a group's rows pass over it, a block of the group's rows in the second-level cache.
-constexpr int64_t kRowGroup = 64;
+// Outputs of a strip, whose weights stay in the first-level cache while rows pass over them.
 constexpr int64_t kStrip = 16;
 constexpr int64_t kNearCache = 16 << 10;  // bytes of weights that stay in the first-level cache beside some rows
 // Accumulators of one tile, each a vector: as many as registers allow beside the operands.
 constexpr int kTileOuts = 4;
 constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 4;
+constexpr int64_t kManyRows = 8;  // from here on weights are made f32 once for a group of rows
+
+// Rows of the next tile where `left` are left. A single row after whole tiles would wait for its own sums.
+constexpr int64_t NextRows(int64_t left) {
+  return left <= kTileRows ? left : left == kTileRows + 1 ? (left + 1) / 2 : kTileRows;
+}
 
 // Loaded once for all rows: GCC would make the load an operand of each of their multiply-adds.
 HWY_INLINE V InRegister(V v) {
@@ -95,75 +99,204 @@ HWY_INLINE void Tiles(const float* x, int64_t x_stride, int64_t rows, const T* w
   if (r < rows) TileRow<1>(x + r * x_stride, x_stride, w, w_stride, outs, count, sums + r * kStrip);
 }
 
-// Formats of groups are decoded tile by tile: kStrip rows of kDecoded weights lie in the first-level cache while a
-// group's rows pass over them. Sums are carried in their 16 lanes from tile to tile, so the order of additions is that
-// of plain elements: the answer has the bits of the decoded matrix.
+// Many rows, and formats of groups for any number: weights are made f32 tile by tile. kStrip rows of kDecoded weights
+// lie in the first-level cache while a group's rows pass over them. Sums are carried in their 16 lanes from tile to
+// tile, so the order of additions is that of plain elements: the answer has the bits of the decoded matrix.
+//
+// Rows 28 KB apart share the same few lines of that cache, and so would be fetched again for every tile of outputs:
+// they are copied once, a tile's columns of a group's rows side by side (44 -> 70 GFLOP/s of 94, bf16, K 7168).
 constexpr int64_t kDecoded = 256;
+constexpr int64_t kDecodedRows = 64;    // 64 KB of sums
+constexpr int64_t kPlainColumns = 640;  // of f32, which need no copy; then half a strip stays in the cache
 
-// lanes[(r * kStrip + o) * kLanes + l] += over [0, count) of a tile w [kOuts][kDecoded].
+// A group of rows of x [rows, cols]: as they are, or tile after tile of columns between cuts.
+struct RowGroup {
+  const float* data;
+  int64_t rows, cols;
+  bool by_tile;
+  // Columns [k, k + count) of a tile, row r's at r Stride(count).
+  const float* Tile(int64_t k) const { return data + (by_tile ? rows * k : k); }
+  int64_t Stride(int64_t count) const { return by_tile ? count : cols; }
+};
+
+// A strip's weights in f32: [kStrip], `stride` apart.
+struct StripTile {
+  const float* weights;
+  int64_t stride;
+};
+
+// Sums of rows and a strip's outputs on their way from tile to tile.
+struct CarriedSums {
+  float* lanes;      // [rows][kStrip][kLanes]
+  float* sums;       // [rows][kStrip], written with the last tile
+  bool first, last;  // tile of the block
+  CarriedSums At(int64_t row, int64_t out) const {
+    return {lanes + (row * kStrip + out) * kLanes, sums + row * kStrip + out, first, last};
+  }
+  // Of a block's only tile nothing is carried, so all use the same lanes, which stay in the cache.
+  CarriedSums OfTile(int64_t row, int64_t out) const {
+    CarriedSums to = At(row, out);
+    if (first && last) to.lanes = lanes;
+    return to;
+  }
+};
+
+// Adds the products over [0, count) of a tile's first outputs.
 template <int kRows, int kOuts>
-HWY_INLINE void AddTile(const float* x, int64_t x_stride, const float* w, int64_t count, float* lanes) {
+HWY_INLINE void AddTile(const float* x, int64_t x_stride, const StripTile& w, int64_t count, const CarriedSums& to) {
   const int64_t whole = count / kLanes * kLanes;
   for (int part = 0; part < kParts; ++part) {
     V sum[kRows][kOuts];
+    float* lanes = to.lanes + part * kWidth;
     for (int r = 0; r < kRows; ++r) {
-      for (int o = 0; o < kOuts; ++o) sum[r][o] = LoadPart(lanes + (r * kStrip + o) * kLanes + part * kWidth);
+      for (int o = 0; o < kOuts; ++o) {
+        sum[r][o] = to.first ? hn::Zero(D()) : LoadPart(lanes + (r * kStrip + o) * kLanes);
+      }
     }
     for (int64_t k = part * kWidth; k < whole; k += kLanes) {
       V values[kRows];
       for (int r = 0; r < kRows; ++r) values[r] = LoadPart(x + r * x_stride + k);
       for (int o = 0; o < kOuts; ++o) {
-        const V weights = InRegister(LoadPart(w + o * kDecoded + k));
+        const V weights = InRegister(LoadPart(w.weights + o * w.stride + k));
         for (int r = 0; r < kRows; ++r) sum[r][o] = Fma(values[r], weights, sum[r][o]);
       }
     }
     for (int r = 0; r < kRows; ++r) {
-      for (int o = 0; o < kOuts; ++o) hn::StoreU(sum[r][o], D(), lanes + (r * kStrip + o) * kLanes + part * kWidth);
+      for (int o = 0; o < kOuts; ++o) hn::StoreU(sum[r][o], D(), lanes + (r * kStrip + o) * kLanes);
     }
   }
-  if (whole == count) return;
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kRows && whole < count; ++r) {
     const Lanes values = LoadRest(x + r * x_stride + whole, count - whole);
     for (int o = 0; o < kOuts; ++o) {
-      Lanes sum = Load(lanes + (r * kStrip + o) * kLanes);
-      FmaTo(values, LoadRest(w + o * kDecoded + whole, count - whole), &sum);
-      Store(sum, lanes + (r * kStrip + o) * kLanes);
+      Lanes sum = Load(to.At(r, o).lanes);
+      FmaTo(values, LoadRest(w.weights + o * w.stride + whole, count - whole), &sum);
+      Store(sum, to.At(r, o).lanes);
     }
+  }
+  for (int r = 0; r < kRows && to.last; ++r) {
+    Lanes sets[kOuts];
+    for (int o = 0; o < kOuts; ++o) sets[o] = Load(to.At(r, o).lanes);
+    SumLanes(sets, to.At(r, 0).sums);
   }
 }
 
 template <int kRows>
-HWY_INLINE void AddTileRow(const float* x, int64_t x_stride, const float* w, int64_t outs, int64_t count,
-                           float* lanes) {
+HWY_INLINE void AddTileRow(const float* x, int64_t x_stride, const StripTile& w, int64_t outs, int64_t count,
+                           const CarriedSums& to) {
+  const auto from = [&](int64_t o) { return StripTile{w.weights + o * w.stride, w.stride}; };
   int64_t o = 0;
-  for (; o + kTileOuts <= outs; o += kTileOuts) {
-    AddTile<kRows, kTileOuts>(x, x_stride, w + o * kDecoded, count, lanes + o * kLanes);
-  }
-  for (; o < outs; ++o) AddTile<kRows, 1>(x, x_stride, w + o * kDecoded, count, lanes + o * kLanes);
-}
-
-// The sums of one block of K, [begin, end), of at most kRowGroup rows and kStrip outputs.
-HWY_NOINLINE void DecodedBlock(const float* x, int64_t rows, const Matrix& w, int64_t out, int64_t outs, int64_t begin,
-                               int64_t end, float* sums) {
-  HWY_ALIGN float tile[kStrip * kDecoded];
-  HWY_ALIGN float lanes[kRowGroup * kStrip * kLanes];
-  std::fill_n(lanes, rows * kStrip * kLanes, 0.0f);
-  for (int64_t k = begin; k < end; k += kDecoded) {
-    const int64_t count = std::min(kDecoded, end - k);
-    for (int64_t o = 0; o < outs; ++o) DecodeRow(w, out + o, k, count, tile + o * kDecoded);
-    int64_t r = 0;
-    for (; r + kTileRows <= rows; r += kTileRows) {
-      AddTileRow<kTileRows>(x + r * w.cols + k, w.cols, tile, outs, count, lanes + r * kStrip * kLanes);
-    }
-    for (; r < rows; ++r) AddTileRow<1>(x + r * w.cols + k, w.cols, tile, outs, count, lanes + r * kStrip * kLanes);
-  }
-  for (int64_t i = 0; i < rows * kStrip; ++i) {
-    if (i % kStrip < outs) sums[i] = SumLanes(Load(lanes + i * kLanes));
-  }
+  for (; o + kTileOuts <= outs; o += kTileOuts) AddTile<kRows, kTileOuts>(x, x_stride, from(o), count, to.OfTile(0, o));
+  for (; o < outs; ++o) AddTile<kRows, 1>(x, x_stride, from(o), count, to.OfTile(0, o));
 }
 
 // Elements of a format of groups.
 struct Decoded {};
+
+template <typename T>
+HWY_INLINE void WidenTo(const T* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) hn::StoreU(LoadPart(from + i), D(), to + i);
+  for (; i < count; ++i) to[i] = ToFloat(from[i]);
+}
+
+// Columns [k, k + count) of outputs [out, out + outs), in `memory` [kStrip][kDecoded] if they are not f32 already.
+template <typename T>
+HWY_INLINE StripTile MakeTile(const Matrix& w, int64_t out, int64_t outs, int64_t k, int64_t count, float* memory) {
+  if constexpr (std::is_same_v<T, float>) {
+    return {w.Row<float>(out) + k, w.row_bytes / static_cast<int64_t>(sizeof(float))};
+  } else {
+    for (int64_t o = 0; o < outs; ++o) {
+      if constexpr (std::is_same_v<T, Decoded>) {
+        DecodeRow(w, out + o, k, count, memory + o * kDecoded);
+      } else {
+        WidenTo(w.Row<T>(out + o) + k, count, memory + o * kDecoded);
+      }
+    }
+    return {memory, kDecoded};
+  }
+}
+
+// The group, copied if it is wide. Memory is the thread's.
+RowGroup GroupRows(const float* x, int64_t rows, int64_t cols, int64_t columns, std::span<const int64_t> cuts) {
+  if (cols <= columns) return {x, rows, cols, false};
+  thread_local std::vector<float> memory;
+  if (static_cast<int64_t>(memory.size()) < kDecodedRows * cols) memory.resize(kDecodedRows * cols);
+  float* to = memory.data();
+  for (size_t block = 0; block + 1 < cuts.size(); ++block) {
+    for (int64_t k = cuts[block]; k < cuts[block + 1]; k += columns) {
+      const int64_t count = std::min(columns, cuts[block + 1] - k);
+      for (int64_t r = 0; r < rows; ++r, to += count) std::copy_n(x + r * cols + k, count, to);
+    }
+  }
+  return {memory.data(), rows, cols, true};
+}
+
+// What is asked for while rows are at work on columns [k, k + count) of a strip: the weights that are made f32 after
+// them, because nothing else runs while they are made, so that memory would be waited for; of f32 weights their share
+// of what the caller wants next.
+class NextLines {
+ public:
+  template <typename T>
+  static NextLines Of(const Matrix& w, int64_t out, int64_t outs, int64_t k, int64_t count) {
+    if constexpr (std::is_same_v<T, float>) {
+      const int64_t all = w.ahead.bytes / 64, parts = w.rows * w.cols;
+      const int64_t begin = all * (out * w.cols + k * outs) / parts,
+                    end = all * (out * w.cols + (k + count) * outs) / parts;
+      return {w.ahead.data + begin * 64, 0, end - begin, end - begin};
+    } else {
+      const WeightFormatInfo info = InfoOf(w.format);
+      const bool right = k + count < w.cols;
+      const int64_t row = right ? out : out + outs, column = right ? k + count : 0;
+      const int64_t group = (w.skip_cols + column) / info.group,
+                    groups = std::min(kDecoded, w.cols - column) / info.group;
+      const int64_t of_row = groups * info.group_bytes / 64 + 1;
+      return {w.data + row * w.row_bytes + group * info.group_bytes, w.row_bytes, of_row,
+              std::min(outs, w.rows - row) * of_row};
+    }
+  }
+  // What is left of the share of the first `rows` of `all` rows.
+  void PrefetchUpTo(int64_t rows, int64_t all) {
+    for (const int64_t end = rows * lines_ / all; asked_ < end; ++asked_) {
+      __builtin_prefetch(at_ + line_ * 64);
+      if (++line_ < of_row_) continue;
+      line_ = 0;
+      at_ += stride_;
+    }
+  }
+
+ private:
+  NextLines(const std::byte* at, int64_t stride, int64_t of_row, int64_t lines)
+      : at_(at), stride_(stride), of_row_(of_row), lines_(lines) {}
+  const std::byte* at_;
+  int64_t stride_, of_row_, lines_;
+  int64_t line_ = 0, asked_ = 0;  // of the row at at_; of all
+};
+
+// The sums of one block of K, [begin, end), of at most kDecodedRows rows and kStrip outputs.
+template <typename T>
+HWY_NOINLINE void DecodedBlock(const RowGroup& x, const Matrix& w, int64_t out, int64_t outs, int64_t begin,
+                               int64_t end, float* sums) {
+  constexpr int64_t kColumns = std::is_same_v<T, float> ? kPlainColumns : kDecoded;
+  HWY_ALIGN float memory[std::is_same_v<T, float> ? 1 : kStrip * kDecoded];
+  HWY_ALIGN float lanes[kDecodedRows * kStrip * kLanes];
+  if (begin == end) std::fill_n(sums, x.rows * kStrip, 0.0f);
+  for (int64_t k = begin; k < end; k += kColumns) {
+    const int64_t count = std::min(kColumns, end - k), stride = x.Stride(count);
+    const StripTile tile = MakeTile<T>(w, out, outs, k, count, memory);
+    NextLines ahead = NextLines::Of<T>(w, out, outs, k, count);
+    const CarriedSums carried{lanes, sums, k == begin, k + count == end};
+    for (int64_t r = 0, next = 0; r < x.rows; r += next) {
+      next = NextRows(x.rows - r);
+      ahead.PrefetchUpTo(r + next, x.rows);
+      const float* from = x.Tile(k) + r * stride;
+      const CarriedSums to = carried.OfTile(r, 0);
+      if (next == 1) AddTileRow<1>(from, stride, tile, outs, count, to);
+      if (next == 2) AddTileRow<2>(from, stride, tile, outs, count, to);
+      if (next == 3) AddTileRow<3>(from, stride, tile, outs, count, to);
+      if (next == 4) AddTileRow<4>(from, stride, tile, outs, count, to);
+    }
+  }
+}
 
 // The usual numbers of outputs as moves of known size: a call for each row would cost as much as its sums.
 HWY_INLINE void CopyOuts(const float* from, int64_t outs, float* to) {
@@ -176,21 +309,21 @@ HWY_INLINE void CopyOuts(const float* from, int64_t outs, float* to) {
   }
 }
 
-// At most kRowGroup rows and kStrip outputs from `out`.
+// At most kDecodedRows rows and kStrip outputs from `out`.
 template <typename T>
-HWY_NOINLINE void Strip(const float* x, int64_t rows, const Matrix& w, int64_t out, int64_t outs,
-                        std::span<const int64_t> cuts, float* y) {
-  float sums[kCanonicalBlocks][kRowGroup * kStrip];
+HWY_NOINLINE void Strip(const RowGroup& x, const Matrix& w, int64_t out, int64_t outs, std::span<const int64_t> cuts,
+                        float* y) {
+  float sums[kCanonicalBlocks][kDecodedRows * kStrip];
   const int blocks = static_cast<int>(cuts.size()) - 1;
   for (int b = 0; b < blocks; ++b) {
-    if constexpr (std::is_same_v<T, Decoded>) {
-      DecodedBlock(x, rows, w, out, outs, cuts[b], cuts[b + 1], sums[b]);
-    } else {
-      Tiles(x + cuts[b], w.cols, rows, w.Row<T>(out) + cuts[b], w.row_bytes / static_cast<int64_t>(sizeof(T)), outs,
-            cuts[b + 1] - cuts[b], sums[b]);
+    if (std::is_same_v<T, Decoded> || x.rows >= kManyRows) {
+      DecodedBlock<T>(x, w, out, outs, cuts[b], cuts[b + 1], sums[b]);
+    } else if constexpr (!std::is_same_v<T, Decoded>) {
+      Tiles(x.data + cuts[b], w.cols, x.rows, w.Row<T>(out) + cuts[b], w.row_bytes / static_cast<int64_t>(sizeof(T)),
+            outs, cuts[b + 1] - cuts[b], sums[b]);
     }
   }
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = 0; r < x.rows; ++r) {
     for (int step = 1; step < blocks; step *= 2) {
       for (int b = 0; b + step < blocks; b += 2 * step) {
         for (int64_t o = r * kStrip; o < r * kStrip + outs; ++o) sums[b][o] += sums[b + step][o];
@@ -224,10 +357,14 @@ HWY_INLINE void WeightedColumns(const float* a, int64_t a_stride, const T* rows,
 template <int kRows, typename T>
 HWY_INLINE void WeightedRows(const float* a, int64_t a_stride, const T* rows, int64_t stride, int64_t count,
                              int64_t width, float* out, int64_t out_stride) {
-  constexpr int kWide = kRows == 1 ? 8 : HWY_TARGET == HWY_AVX2 ? 3 : 4;
+  constexpr int64_t kWide = kRows == 1 ? 8 : HWY_TARGET == HWY_AVX2 ? 3 : 4;
   int64_t c = 0;
-  for (; c + kWide * kWidth <= width; c += kWide * kWidth) {
+  // One vector after whole ones would wait for its own sums: it is taken with another.
+  for (; c + kWide * kWidth <= width && width - c != (kWide + 1) * kWidth; c += kWide * kWidth) {
     WeightedColumns<kRows, kWide>(a, a_stride, rows + c, stride, count, out + c, out_stride);
+  }
+  for (; kWide > 2 && c + 2 * kWidth <= width; c += 2 * kWidth) {
+    WeightedColumns<kRows, 2>(a, a_stride, rows + c, stride, count, out + c, out_stride);
   }
   for (; c + kWidth <= width; c += kWidth) {
     WeightedColumns<kRows, 1>(a, a_stride, rows + c, stride, count, out + c, out_stride);
@@ -242,15 +379,15 @@ HWY_INLINE void WeightedRows(const float* a, int64_t a_stride, const T* rows, in
 }
 
 // y[r, c] for at most kStrip rows and `count` <= kDecoded columns from `first`, of weights that are decoded.
-HWY_NOINLINE void DecodedColumns(const float* x, int64_t rows, const Matrix& w, int64_t first, int64_t count,
-                                 float* y) {
+HWY_NOINLINE void DecodedColumns(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, int64_t first,
+                                 int64_t count, float* y) {
   HWY_ALIGN float tile[kDecoded] = {};
   HWY_ALIGN float sums[kStrip * kDecoded];
   std::fill_n(sums, rows * kDecoded, 0.0f);
   for (int64_t o = 0; o < w.rows; ++o) {
     DecodeRow(w, o, first, count, tile);
     for (int64_t r = 0; r < rows; ++r) {
-      const V factor = hn::Set(D(), x[r * w.rows + o]);
+      const V factor = hn::Set(D(), x[r * x_stride + o]);
       for (float *sum = sums + r * kDecoded, *end = sum + count, *from = tile; sum < end;
            sum += kWidth, from += kWidth) {
         hn::StoreU(Fma(factor, LoadPart(from), LoadPart(sum)), D(), sum);
@@ -278,12 +415,20 @@ template <typename T>
 HWY_INLINE void Strips(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
                        std::span<const int64_t> cuts, float* y) {
   // Few rows: the weights are read once, whole outputs one after another. Many: strips of outputs.
+  constexpr int64_t kColumns = std::is_same_v<T, float> ? kPlainColumns : kDecoded;
   const int64_t row_bytes = cuts[1] * InfoOf(w.format).group_bytes;  // of a block of K, about
-  const int64_t strip = rows <= kTileRows ? 2 * kTileOuts : row_bytes * kStrip > kNearCache ? kTileOuts : kStrip;
-  for (int64_t row = 0; row < rows; row += kRowGroup) {
-    const int64_t group = std::min(kRowGroup, rows - row);
+  const bool wide = row_bytes * kStrip > kNearCache;
+  const int64_t strip = rows <= kTileRows                  ? 2 * kTileOuts
+                        : rows < kManyRows                 ? (wide ? kTileOuts : kStrip)
+                        : std::is_same_v<T, float> && wide ? kStrip / 2
+                                                           : kStrip;
+  for (int64_t row = 0; row < rows; row += kDecodedRows) {
+    const int64_t count = std::min(kDecodedRows, rows - row);
+    const float* from = x + row * w.cols;
+    const RowGroup group =
+        count >= kManyRows ? GroupRows(from, count, w.cols, kColumns, cuts) : RowGroup{from, count, w.cols, false};
     for (int64_t out = begin; out < end; out += strip) {
-      Strip<T>(x + row * w.cols, group, w, out, std::min(strip, end - out), cuts, y + row * w.rows);
+      Strip<T>(group, w, out, std::min(strip, end - out), cuts, y + row * w.rows);
     }
   }
 }
@@ -307,17 +452,22 @@ void MatMulPart(const float* x, int64_t rows, const Matrix& w, int64_t begin, in
   }
 }
 
-void MatMulTransposedPart(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end, float* y) {
+void MatMulTransposedPart(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
+                          float* y) {
   const auto plain = [&](const auto* data) {
     using T = std::remove_cvref_t<decltype(*data)>;
     const int64_t stride = w.row_bytes / static_cast<int64_t>(sizeof(T));
     int64_t row = 0;
     for (; row + 4 <= rows; row += 4) {
-      WeightedRows<4>(x + row * w.rows, w.rows, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
+      WeightedRows<4>(x + row * x_stride, x_stride, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
+                      w.cols);
+    }
+    for (; row + 2 <= rows; row += 2) {
+      WeightedRows<2>(x + row * x_stride, x_stride, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
                       w.cols);
     }
     for (; row < rows; ++row) {
-      WeightedRows<1>(x + row * w.rows, w.rows, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
+      WeightedRows<1>(x + row * x_stride, x_stride, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
                       w.cols);
     }
   };
@@ -332,9 +482,39 @@ void MatMulTransposedPart(const float* x, int64_t rows, const Matrix& w, int64_t
       for (int64_t row = 0; row < rows; row += kStrip) {
         const int64_t group = std::min(kStrip, rows - row);
         for (int64_t c = begin; c < end; c += kDecoded) {
-          DecodedColumns(x + row * w.rows, group, w, c, std::min(kDecoded, end - c), y + row * w.cols + c);
+          DecodedColumns(x + row * x_stride, x_stride, group, w, c, std::min(kDecoded, end - c), y + row * w.cols + c);
         }
       }
+  }
+}
+
+// Four by four, in 128-bit vectors; what is left one by one.
+void TransposeImpl(const float* x, int64_t stride, int64_t rows, int64_t width, float* out, int64_t out_stride) {
+  int64_t whole_rows = 0, whole_width = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> four;
+  const hn::RepartitionToWide<decltype(four)> two;
+  whole_rows = rows / 4 * 4;
+  whole_width = width / 4 * 4;
+  for (int64_t r = 0; r < whole_rows; r += 4) {
+    for (int64_t c = 0; c < whole_width; c += 4) {
+      const float* from = x + r * stride + c;
+      float* to = out + c * out_stride + r;
+      const auto a = hn::LoadU(four, from), b = hn::LoadU(four, from + stride), d = hn::LoadU(four, from + 2 * stride),
+                 e = hn::LoadU(four, from + 3 * stride);
+      const auto ab = hn::BitCast(two, hn::InterleaveLower(four, a, b)),
+                 de = hn::BitCast(two, hn::InterleaveLower(four, d, e)),
+                 ab_high = hn::BitCast(two, hn::InterleaveUpper(four, a, b)),
+                 de_high = hn::BitCast(two, hn::InterleaveUpper(four, d, e));
+      hn::StoreU(hn::BitCast(four, hn::InterleaveLower(two, ab, de)), four, to);
+      hn::StoreU(hn::BitCast(four, hn::InterleaveUpper(two, ab, de)), four, to + out_stride);
+      hn::StoreU(hn::BitCast(four, hn::InterleaveLower(two, ab_high, de_high)), four, to + 2 * out_stride);
+      hn::StoreU(hn::BitCast(four, hn::InterleaveUpper(two, ab_high, de_high)), four, to + 3 * out_stride);
+    }
+  }
+#endif
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = r < whole_rows ? whole_width : 0; c < width; ++c) out[c * out_stride + r] = x[r * stride + c];
   }
 }
 
@@ -356,6 +536,7 @@ HWY_EXPORT(MatMulPart);
 HWY_EXPORT(MatMulTransposedPart);
 HWY_EXPORT(DotsImpl);
 HWY_EXPORT(WeightedSumImpl);
+HWY_EXPORT(TransposeImpl);
 
 void MatMul(std::span<const float> x, int64_t rows, const Matrix& w, std::span<const int64_t> cuts, std::span<float> y,
             ThreadPool* pool) {
@@ -366,9 +547,10 @@ void MatMul(std::span<const float> x, int64_t rows, const Matrix& w, std::span<c
   });
 }
 
-void MatMulTransposed(std::span<const float> x, int64_t rows, const Matrix& w, std::span<float> y, ThreadPool* pool) {
+void MatMulTransposed(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, std::span<float> y,
+                      ThreadPool* pool) {
   ParallelFor(pool, w.cols, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(MatMulTransposedPart)(x.data(), rows, w, begin, end, y.data());
+    HWY_DYNAMIC_DISPATCH(MatMulTransposedPart)(x, x_stride, rows, w, begin, end, y.data());
   });
 }
 
@@ -378,6 +560,10 @@ void Dots(const float* x, const float* rows, int64_t stride, int64_t count, int6
 
 void WeightedSum(const float* a, const float* rows, int64_t stride, int64_t count, int64_t width, float* out) {
   HWY_DYNAMIC_DISPATCH(WeightedSumImpl)(a, rows, stride, count, width, out);
+}
+
+void Transpose(const float* x, int64_t stride, int64_t rows, int64_t width, float* out, int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(TransposeImpl)(x, stride, rows, width, out, out_stride);
 }
 
 }  // namespace atl::models::kernels

@@ -94,16 +94,17 @@ struct Pair {
   __m256i x, y;
 };
 
-// 4 of each row's values, in all places; of Q6_K x + 128.
+// Four values of a row in all places; of Q6_K x + 128.
+template <PackedType type>
+[[gnu::always_inline]] inline __m256i Spread(const int8_t* x) {
+  int32_t word;
+  std::memcpy(&word, x, 4);
+  const __m256i quad = _mm256_set1_epi32(word);
+  return InRegister(type == PackedType::kQ6_K ? _mm256_xor_si256(quad, _mm256_set1_epi8(-128)) : quad);
+}
 template <PackedType type>
 [[gnu::always_inline]] inline Pair Spread(const RowOfGroup& x, const RowOfGroup& y, int64_t at) {
-  const auto spread = [](const int8_t* values) __attribute__((always_inline)) {
-    int32_t word;
-    std::memcpy(&word, values, 4);
-    const __m256i quad = _mm256_set1_epi32(word);
-    return InRegister(type == PackedType::kQ6_K ? _mm256_xor_si256(quad, _mm256_set1_epi8(-128)) : quad);
-  };
-  return {spread(x.x + at), spread(y.x + at)};
+  return {Spread<type>(x.x + at), Spread<type>(y.x + at)};
 }
 
 // Four inputs of 8 outputs with both rows' four values: sums of two in 16 bits.
@@ -146,7 +147,7 @@ template <PackedType type, bool whole_panel>
 [[gnu::noinline]] void AddGroup(const UnpackedGroup& group, int some_vectors, const RowOfGroup& x,
                                 const RowOfGroup& y) {
   constexpr bool six_bits = type == PackedType::kQ6_K;
-  const int vectors = whole_panel ? kVectors : some_vectors;
+  const int vectors = whole_panel ? kVectors : std::min(some_vectors, kVectors);
   Pair waiting[kVectors];
   {
     const Pair quads[4] = {Spread<type>(x, y, 0), Spread<type>(x, y, 4), Spread<type>(x, y, 8), Spread<type>(x, y, 12)};
@@ -172,11 +173,10 @@ template <PackedType type, bool whole_panel>
     const __m256 scale = group.scales[v], sum_x = _mm256_cvtepi32_ps(sum.x), sum_y = _mm256_cvtepi32_ps(sum.y);
     if constexpr (type == PackedType::kQ4_K) {
       const __m256 least = group.least[v];
-      const auto whole = [&](__m256 products, const __m256i& offset) __attribute__((always_inline)) {
-        return _mm256_fmadd_ps(least, _mm256_cvtepi32_ps(offset), _mm256_mul_ps(products, scale));
-      };
-      x.sums[v] = _mm256_fmadd_ps(whole(sum_x, offsets.x), scales[0], x.sums[v]);
-      y.sums[v] = _mm256_fmadd_ps(whole(sum_y, offsets.y), scales[1], y.sums[v]);
+      const __m256 whole_x = _mm256_fmadd_ps(least, _mm256_cvtepi32_ps(offsets.x), _mm256_mul_ps(sum_x, scale));
+      const __m256 whole_y = _mm256_fmadd_ps(least, _mm256_cvtepi32_ps(offsets.y), _mm256_mul_ps(sum_y, scale));
+      x.sums[v] = _mm256_fmadd_ps(whole_x, scales[0], x.sums[v]);
+      y.sums[v] = _mm256_fmadd_ps(whole_y, scales[1], y.sums[v]);
     } else {
       x.sums[v] = _mm256_fmadd_ps(sum_x, _mm256_mul_ps(scale, scales[0]), x.sums[v]);
       y.sums[v] = _mm256_fmadd_ps(sum_y, _mm256_mul_ps(scale, scales[1]), y.sums[v]);

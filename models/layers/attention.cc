@@ -20,6 +20,8 @@ std::span<float> ThreadScratch(int64_t floats) {
 struct EmittedRun {
   const SequenceRows* sequence;
   int64_t first, rows, at;
+  int64_t begin() const { return sequence->position + first; }
+  int64_t end() const { return begin() + rows; }
 };
 
 // One layer's attention of one step, with its scratch.
@@ -35,7 +37,7 @@ class Attending {
         out_(out),
         running_(step.workspace.Take<Running>("attention.state", step.rows * a.heads)),
         latents_(step.workspace.Take<float>("attention.segment_latent", kKvBlockTokens * a.mla.kv_lora_rank)),
-        rotary_keys_(step.workspace.Take<float>("attention.segment_rope", kKvBlockTokens * a.mla.rope_dim)),
+        rotary_keys_(step.workspace.Take<float>("attention.segment_rope", 2 * kKvBlockTokens * a.mla.rope_dim)),
         terms_(step.workspace.Take<float>("attention.term", a.heads * a.mla.v_dim)) {}
 
   // Rows [first, first + rows) of the sequence, all in prompt form.
@@ -47,7 +49,7 @@ class Attending {
       const Segment shared = Load(sequence, begin, end);
       if (!a_.mla.split_up) WholeLinear(a_.up).Apply({step_, latents_, shared.count}, kv);
       ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
-        for (; head < last; ++head) ExpandedHead(OfHead(shared, head, kv), sequence, first, first + rows, head);
+        for (; head < last; ++head) ExpandedHead(shared, kv, sequence, first, first + rows, head);
       });
     }
     ParallelFor(step_.pool, rows, [&](int64_t i, int64_t last) {
@@ -63,7 +65,8 @@ class Attending {
   void Absorbed(std::span<const EmittedRun> runs) {
     const int64_t rows = runs.back().at + runs.back().rows, nope = a_.mla.nope_dim, rank = a_.mla.kv_lora_rank,
                   value = a_.mla.v_dim, narrow = std::max(nope, value);
-    const std::span<float> queries = step_.workspace.Take<float>("attention.absorbed_query", rows * a_.heads * rank);
+    const int64_t width = a_.mla.latent_dim();  // of a query: [q_nope W_UK | q_pe]
+    const std::span<float> queries = step_.workspace.Take<float>("attention.absorbed_query", rows * a_.heads * width);
     const std::span<float> sums = step_.workspace.Take<float>("attention.absorbed_sum", rows * a_.heads * rank);
     const std::span<float> all =
         step_.workspace.Take<float>("attention.absorbed_head", rows * a_.heads * (narrow + rank));
@@ -87,21 +90,30 @@ class Attending {
           const int64_t cuts[] = {0, nope};
           kernels::MatMul(plain, rows, KeyUp(head), cuts, wide, nullptr);
         } else {
-          kernels::MatMulTransposed(plain, rows, KeyUp(head), wide, nullptr);
+          kernels::MatMulTransposed(plain.data(), nope, rows, KeyUp(head), wide, nullptr);
         }
-        for (int64_t at = 0; at < rows; ++at) {
-          std::copy_n(wide.data() + at * rank, rank, queries.data() + (at * a_.heads + head) * rank);
-        }
+        for_rows([&](int64_t at, int64_t row) {
+          float* to = queries.data() + (at * a_.heads + head) * width;
+          std::copy_n(wide.data() + at * rank, rank, to);
+          std::copy_n(Query(row, head) + nope, a_.mla.rope_dim, to + rank);
+        });
       }
     });
-    // Sequences side by side; a few long ones are shared by heads.
-    const int64_t threads = step_.pool == nullptr ? 1 : step_.pool->threads(), count = std::ssize(runs),
-                  parts = count >= 2 * threads ? 1 : std::min(threads, a_.heads);
-    ParallelPieces(step_.pool, count * parts, 1, [&](int64_t piece, int64_t last) {
-      for (; piece < last; ++piece) {
-        AbsorbedRun(runs[piece / parts], EvenPart(a_.heads, piece % parts, parts), queries, sums);
-      }
-    });
+    // Sequences side by side; few are shared by heads, or, where each is long, by segments.
+    const int64_t threads = step_.pool == nullptr ? 1 : step_.pool->threads(), count = std::ssize(runs);
+    const bool few = count < 2 * threads;
+    if (few && threads > 1 && std::ranges::all_of(runs, [&](const EmittedRun& run) {
+          return run.rows == 1 && run.end() >= 4 * threads * kKvBlockTokens;
+        })) {
+      for (const EmittedRun& run : runs) AbsorbedBySegments(run, queries, sums);
+    } else {
+      const int64_t parts = few ? std::min(threads, a_.heads) : 1;
+      ParallelPieces(step_.pool, count * parts, 1, [&](int64_t piece, int64_t last) {
+        for (; piece < last; ++piece) {
+          AbsorbedRun(runs[piece / parts], EvenPart(a_.heads, piece % parts, parts), queries, sums);
+        }
+      });
+    }
     ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
       for (; head < last; ++head) {
         const std::span<float> narrow_out = of_head(head, false).first(rows * value), wide = of_head(head, true);
@@ -119,97 +131,135 @@ class Attending {
 
  private:
   // One head's rows [first, last) of the sequence against one segment.
-  void ExpandedHead(const Segment& segment, const SequenceRows& sequence, int64_t first, int64_t last, int64_t head) {
-    const int64_t nope = a_.mla.nope_dim, rotary = a_.mla.rope_dim;
+  void ExpandedHead(const Segment& shared, std::span<float> kv, const SequenceRows& sequence, int64_t first,
+                    int64_t last, int64_t head) {
+    const int64_t width = a_.mla.qk_dim();
+    const std::span<float> scratch = ThreadScratch(width * kKvBlockTokens + SegmentScratch(kSegmentRows, a_.mla.v_dim));
+    const Segment segment = OfHead(shared, head, kv, scratch.data());
     const int64_t whole = std::clamp(segment.begin + segment.count - 1 - sequence.position, first, last);
     for (int64_t i = first; i < whole; ++i) {  // rows that see a part of it, or nothing
       const int64_t row = sequence.row_begin + i;
       const SegmentRow to{.query = Query(row, head),
-                          .rotary_query = Query(row, head) + nope,
                           .first = 0,
                           .position = sequence.position + i,
                           .running = &running_[row * a_.heads + head],
                           .sum = Out(row, head)};
       AddSegment(segment, to, a_.scale, terms_.data() + head * a_.mla.v_dim);
     }
-    const std::span<float> scratch =
-        ThreadScratch(kSegmentRows * a_.mla.qk_dim() + SegmentScratch(kSegmentRows, a_.mla.v_dim));
-    float* queries = scratch.data();
-    float* rotary_queries = queries + kSegmentRows * nope;
     for (int64_t i = whole; i < last; i += kSegmentRows) {
-      const int64_t rows = std::min(kSegmentRows, last - i), row = sequence.row_begin + i;
-      for (int64_t r = 0; r < rows; ++r) {
-        std::copy_n(Query(row + r, head), nope, queries + r * nope);
-        std::copy_n(Query(row + r, head) + nope, rotary, rotary_queries + r * rotary);
-      }
-      const SegmentBlock block{.rows = rows,
+      const int64_t row = sequence.row_begin + i;
+      const SegmentBlock block{.rows = std::min(kSegmentRows, last - i),
                                .seen = segment.count,
                                .first = segment.begin == 0,
-                               .queries = queries,
-                               .rotary_queries = rotary_queries,
+                               .queries = Query(row, head),
+                               .query_stride = a_.heads * width,
                                .running = &running_[row * a_.heads + head],
                                .running_stride = a_.heads,
                                .sums = Out(row, head),
                                .sum_stride = a_.heads * a_.mla.v_dim};
-      AddSegment(segment, block, a_.scale, rotary_queries + kSegmentRows * rotary);
+      AddSegment(segment, block, a_.scale, scratch.data() + width * kKvBlockTokens);
     }
+  }
+
+  // Heads of one row against a segment, of which the row sees `seen` positions.
+  SegmentBlock HeadsOfRow(const EmittedRun& run, int64_t i, Range heads, std::span<const float> queries,
+                          std::span<float> sums) const {
+    const int64_t at = (run.at + i) * a_.heads + heads.begin;
+    return {.rows = heads.size(),
+            .queries = queries.data() + at * a_.mla.latent_dim(),
+            .running = &running_[(run.sequence->row_begin + run.first + i) * a_.heads + heads.begin],
+            .sums = sums.data() + at * a_.mla.kv_lora_rank,
+            .sum_stride = a_.mla.kv_lora_rank};
   }
 
   // Some heads of a run of rows over all of its cache.
   void AbsorbedRun(const EmittedRun& run, Range heads, std::span<const float> queries, std::span<float> sums) {
-    const int64_t rank = a_.mla.kv_lora_rank, rotary = a_.mla.rope_dim, most = std::min(heads.size(), kSegmentRows);
-    const std::span<float> scratch =
-        ThreadScratch(kKvBlockTokens * (rank + rotary) + most * rotary + SegmentScratch(most, rank));
-    float* latents = scratch.data();
-    float* rotary_keys = latents + kKvBlockTokens * rank;
-    float* rotary_queries = rotary_keys + kKvBlockTokens * rotary;
-    const int64_t first = run.sequence->position + run.first, end = first + run.rows;
-    for (int64_t begin = 0; begin < end; begin += kKvBlockTokens) {
-      const Segment segment = Latents(*run.sequence, begin, end, latents, rotary_keys);
-      for (int64_t i = std::max<int64_t>(begin - first, 0); i < run.rows; ++i) {
-        const int64_t row = run.sequence->row_begin + run.first + i;
+    const int64_t width = a_.mla.latent_dim(), most = std::min(heads.size(), kSegmentRows);
+    const std::span<float> scratch = ThreadScratch(kKvBlockTokens * width + SegmentScratch(most, a_.mla.kv_lora_rank));
+    for (int64_t begin = 0; begin < run.end(); begin += kKvBlockTokens) {
+      const Segment segment = Latents(*run.sequence, begin, run.end(), scratch.data());
+      for (int64_t i = std::max<int64_t>(begin - run.begin(), 0); i < run.rows; ++i) {
         for (int64_t head = heads.begin; head < heads.end; head += most) {
-          const int64_t count = std::min(most, heads.end - head), at = (run.at + i) * a_.heads + head;
-          for (int64_t h = 0; h < count; ++h) {
-            std::copy_n(Query(row, head + h) + a_.mla.nope_dim, rotary, rotary_queries + h * rotary);
-          }
-          const SegmentBlock block{.rows = count,
-                                   .seen = std::min(segment.count, first + i - begin + 1),
-                                   .first = begin == 0,
-                                   .queries = queries.data() + at * rank,
-                                   .rotary_queries = rotary_queries,
-                                   .running = &running_[row * a_.heads + head],
-                                   .running_stride = 1,
-                                   .sums = sums.data() + at * rank,
-                                   .sum_stride = rank};
-          AddSegment(segment, block, a_.scale, rotary_queries + most * rotary);
+          SegmentBlock block = HeadsOfRow(run, i, {head, std::min(head + most, heads.end)}, queries, sums);
+          block.seen = std::min(segment.count, run.begin() + i - begin + 1);
+          block.first = begin == 0;
+          if (i + 1 == run.rows && head == heads.begin) block.ahead = NextRows(run, begin + kKvBlockTokens);
+          AddSegment(segment, block, a_.scale, scratch.data() + kKvBlockTokens * width);
         }
       }
     }
   }
 
-  // A segment whose keys and values are the latents themselves: in the cache if that is f32, else widened.
-  Segment Latents(const SequenceRows& sequence, int64_t begin, int64_t end, float* latents, float* rotary_keys) const {
-    const int64_t rank = a_.mla.kv_lora_rank, rotary = a_.mla.rope_dim;
+  // One row over a long cache: threads take segments, each for all heads, so that a segment is read and widened once;
+  // what they give is merged from left to right.
+  void AbsorbedBySegments(const EmittedRun& run, std::span<const float> queries, std::span<float> sums) {
+    const int64_t rank = a_.mla.kv_lora_rank, width = a_.mla.latent_dim(), most = std::min(a_.heads, kSegmentRows);
+    const std::span<Running> locals = step_.workspace.Take<Running>("attention.split_state", kSplitSegments * a_.heads);
+    const std::span<float> terms =
+        step_.workspace.Take<float>("attention.split_term", kSplitSegments * a_.heads * rank);
+    const SegmentBlock whole = HeadsOfRow(run, 0, {0, a_.heads}, queries, sums);
+    const int64_t segments = (run.end() + kKvBlockTokens - 1) / kKvBlockTokens;
+    for (int64_t first = 0; first < segments; first += kSplitSegments) {
+      const int64_t count = std::min(kSplitSegments, segments - first);
+      ParallelPieces(step_.pool, count, 1, [&](int64_t i, int64_t last) {
+        const std::span<float> scratch = ThreadScratch(kKvBlockTokens * width + SegmentScratch(most, rank));
+        for (; i < last; ++i) {
+          const int64_t begin = (first + i) * kKvBlockTokens;
+          const Segment segment = Latents(*run.sequence, begin, run.end(), scratch.data());
+          for (int64_t head = 0; head < a_.heads; head += most) {
+            SegmentBlock block = whole;
+            block.rows = std::min(most, a_.heads - head);
+            block.seen = segment.count;
+            block.first = true;
+            block.queries += head * width;
+            block.running = &locals[i * a_.heads + head];
+            block.sums = terms.data() + (i * a_.heads + head) * rank;
+            if (head == 0) block.ahead = NextRows(run, begin + kKvBlockTokens);
+            AddSegment(segment, block, a_.scale, scratch.data() + kKvBlockTokens * width);
+          }
+        }
+      });
+      ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
+        for (; head < last; ++head) {
+          for (int64_t i = 0; i < count; ++i) {
+            const float* term = terms.data() + (i * a_.heads + head) * rank;
+            float* sum = whole.sums + head * rank;
+            if (first + i == 0) {
+              whole.running[head] = locals[head];
+              std::copy_n(term, rank, sum);
+            } else {
+              MergeSegment(locals[i * a_.heads + head], term, rank, &whole.running[head], sum);
+            }
+          }
+        }
+      });
+    }
+  }
+
+  // The cache of the segment at `begin`, if the run sees it: asked for while the one before is at work.
+  kernels::Ahead NextRows(const EmittedRun& run, int64_t begin) const {
+    if (begin >= run.end()) return {};
+    return {cache_.Row(layer_, run.sequence->blocks, begin),
+            std::min(kKvBlockTokens, run.end() - begin) * cache_.row_bytes()};
+  }
+
+  // A segment whose keys and values are the latents themselves, keys with the rotary part behind: in the cache if that
+  // is f32, else widened into `memory` [kKvBlockTokens, kv_lora_rank + rope_dim].
+  Segment Latents(const SequenceRows& sequence, int64_t begin, int64_t end, float* memory) const {
+    const int64_t width = a_.mla.latent_dim();
     Segment segment{.begin = begin, .count = std::min(kKvBlockTokens, end - begin)};
-    segment.key_width = segment.value_width = rank;
-    segment.rotary_width = rotary;
+    segment.key_width = width;
+    segment.value_width = a_.mla.kv_lora_rank;
+    segment.key_stride = segment.value_stride = width;
     const std::byte* rows = cache_.Row(layer_, sequence.blocks, begin);  // and those after it
     if (cache_.type() == DType::kF32) {
       segment.keys = segment.values = reinterpret_cast<const float*>(rows);
-      segment.rotary_keys = segment.keys + rank;
-      segment.key_stride = segment.value_stride = segment.rotary_stride = rank + rotary;
       return segment;
     }
     for (int64_t j = 0; j < segment.count; ++j) {
-      const std::byte* row = rows + j * cache_.row_bytes();
-      cache_.Load(row, {0, rank}, latents + j * rank);
-      cache_.Load(row, {rank, rank + rotary}, rotary_keys + j * rotary);
+      cache_.Load(rows + j * cache_.row_bytes(), {0, width}, memory + j * width);
     }
-    segment.keys = segment.values = latents;
-    segment.rotary_keys = rotary_keys;
-    segment.key_stride = segment.value_stride = rank;
-    segment.rotary_stride = rotary;
+    segment.keys = segment.values = memory;
     return segment;
   }
 
@@ -231,45 +281,51 @@ class Attending {
   }
 
   // The segment as one head sees it. kv: keys and values of all heads [count, heads, nope_dim + v_dim]; of a split
-  // projection they are made here, head by head: [heads, (count, nope_dim), (count, v_dim)].
-  Segment OfHead(const Segment& shared, int64_t head, std::span<float> kv) const {
+  // projection they are made here, head by head: [heads, (count, nope_dim), (count, v_dim)]. Its keys lie by column:
+  // [nope_dim + rope_dim, kKvBlockTokens].
+  Segment OfHead(const Segment& shared, int64_t head, std::span<float> kv, float* by_column) const {
     const int64_t nope = a_.mla.nope_dim, value = a_.mla.v_dim, width = nope + value;
     Segment segment = shared;
-    segment.key_width = nope;
+    segment.keys = by_column;
+    segment.keys_by_column = true;
+    segment.key_width = a_.mla.qk_dim();
+    segment.key_stride = kKvBlockTokens;
     segment.value_width = value;
-    if (!a_.mla.split_up) {
-      segment.keys = kv.data() + head * width;
-      segment.values = segment.keys + nope;
-      segment.key_stride = segment.value_stride = a_.heads * width;
-      return segment;
+    const float* keys = kv.data() + head * width;
+    int64_t key_stride = a_.heads * width;
+    segment.values = keys + nope;
+    segment.value_stride = key_stride;
+    if (a_.mla.split_up) {
+      const std::span<float> mine = kv.subspan(head * shared.count * width, shared.count * width);
+      const std::span<float> values = mine.subspan(shared.count * nope);
+      const int64_t cuts[] = {0, a_.mla.kv_lora_rank};
+      kernels::MatMulTransposed(latents_.data(), a_.mla.kv_lora_rank, shared.count, KeyUp(head),
+                                mine.first(shared.count * nope), nullptr);
+      kernels::MatMul(latents_, shared.count, ValueUp(head), cuts, values, nullptr);
+      keys = mine.data();
+      key_stride = nope;
+      segment.values = values.data();
+      segment.value_stride = value;
     }
-    const std::span<float> mine = kv.subspan(head * shared.count * width, shared.count * width);
-    const std::span<float> keys = mine.first(shared.count * nope), values = mine.subspan(shared.count * nope);
-    const int64_t cuts[] = {0, a_.mla.kv_lora_rank};
-    kernels::MatMulTransposed(latents_, shared.count, KeyUp(head), keys, nullptr);
-    kernels::MatMul(latents_, shared.count, ValueUp(head), cuts, values, nullptr);
-    segment.keys = keys.data();
-    segment.values = values.data();
-    segment.key_stride = nope;
-    segment.value_stride = value;
+    kernels::Transpose(keys, key_stride, shared.count, nope, by_column, kKvBlockTokens);
+    std::copy_n(RotaryByColumn(), a_.mla.rope_dim * kKvBlockTokens, by_column + nope * kKvBlockTokens);
     return segment;
   }
 
   // Latents and rotary keys of positions [begin, min(begin + kKvBlockTokens, end)) into f32.
   Segment Load(const SequenceRows& sequence, int64_t begin, int64_t end) const {
-    Segment segment;
-    segment.begin = begin;
-    segment.count = std::min(kKvBlockTokens, end - begin);
-    segment.rotary_keys = rotary_keys_.data();
-    segment.rotary_stride = segment.rotary_width = a_.mla.rope_dim;
-    const int64_t rank = a_.mla.kv_lora_rank;
+    const Segment segment{.begin = begin, .count = std::min(kKvBlockTokens, end - begin)};
+    const int64_t rank = a_.mla.kv_lora_rank, rotary = a_.mla.rope_dim;
+    float* rows = rotary_keys_.data() + rotary * kKvBlockTokens;
     for (int64_t j = 0; j < segment.count; ++j) {
       const std::byte* row = cache_.Row(layer_, sequence.blocks, begin + j);
       cache_.Load(row, {0, rank}, latents_.data() + j * rank);
-      cache_.Load(row, {rank, rank + a_.mla.rope_dim}, rotary_keys_.data() + j * a_.mla.rope_dim);
+      cache_.Load(row, {rank, rank + rotary}, rows + j * rotary);
     }
+    kernels::Transpose(rows, rotary, segment.count, rotary, rotary_keys_.data(), kKvBlockTokens);
     return segment;
   }
+  const float* RotaryByColumn() const { return rotary_keys_.data(); }  // [rope_dim, kKvBlockTokens]
 
   const Step& step_;
   const LatentAttention& a_;
@@ -279,7 +335,7 @@ class Attending {
   const std::span<float> out_;
   const std::span<Running> running_;    // [rows, heads]
   const std::span<float> latents_;      // [kKvBlockTokens, kv_lora_rank]
-  const std::span<float> rotary_keys_;  // [kKvBlockTokens, rope_dim]
+  const std::span<float> rotary_keys_;  // [rope_dim, kKvBlockTokens], then [kKvBlockTokens, rope_dim]
   const std::span<float> terms_;        // [heads, v_dim]: scratch of the head's thread
 };
 

@@ -61,7 +61,6 @@ class Walk {
     for (int64_t i = 0; i < sequence.rows; ++i) {
       const int64_t position = sequence.position + i, at = (sequence.row_begin + i) * gqa_.head_count() + head;
       const SegmentRow row{.query = query_.data() + at * width_,
-                           .rotary_query = nullptr,
                            .first = gqa_.reach.FirstVisible(position),
                            .position = position,
                            .running = &running_[at],

@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/kernels/kernels.h"
-#include "models/spec/rank_memory.h"
-
 namespace atl::models {
 
 namespace {
@@ -18,26 +15,24 @@ Running Exponentials(int64_t seen, float scale, float* scores) {
   return {max, kernels::ExpMinus(scores, seen, max, scores)};
 }
 
-void Merge(const Running& local, const float* term, int64_t width, Running* running, float* sum) {
+}  // namespace
+
+void MergeSegment(const Running& local, const float* term, int64_t width, Running* running, float* sum) {
   const float max = std::max(running->max, local.max);
   const float keep = std::exp(running->max - max), take = std::exp(local.max - max);
   kernels::Axpby(take, term, keep, width, sum);
   *running = {max, running->sum * keep + local.sum * take};
 }
 
-}  // namespace
-
 void AddSegment(const Segment& s, const SegmentRow& row, float scale, float* term) {
   const int64_t begin = std::max<int64_t>(row.first - s.begin, 0), end = std::min(s.count, row.position - s.begin + 1);
   const int64_t seen = end - begin;
   if (seen <= 0) return;
   float scores[kKvBlockTokens];
-  kernels::Dots(row.query, s.keys + begin * s.key_stride, s.key_stride, seen, s.key_width, scores);
-  if (s.rotary_width > 0) {
-    float rotary[kKvBlockTokens];
-    kernels::Dots(row.rotary_query, s.rotary_keys + begin * s.rotary_stride, s.rotary_stride, seen, s.rotary_width,
-                  rotary);
-    for (int64_t j = 0; j < seen; ++j) scores[j] += rotary[j];
+  if (s.keys_by_column) {
+    kernels::WeightedSum(row.query, s.keys + begin, s.key_stride, s.key_width, seen, scores);
+  } else {
+    kernels::Dots(row.query, s.keys + begin * s.key_stride, s.key_stride, seen, s.key_width, scores);
   }
   const Running local = Exponentials(seen, scale, scores);
   const bool is_first = row.first >= s.begin;
@@ -46,30 +41,27 @@ void AddSegment(const Segment& s, const SegmentRow& row, float scale, float* ter
   if (is_first) {
     *row.running = local;
   } else {
-    Merge(local, term, s.value_width, row.running, row.sum);
+    MergeSegment(local, term, s.value_width, row.running, row.sum);
   }
 }
 
 void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float* scratch) {
   const int64_t rows = block.rows, seen = block.seen;
-  const std::span<float> scores(scratch, rows * seen), rotary(scratch + rows * kKvBlockTokens, rows * seen),
-      terms(scratch + 2 * rows * kKvBlockTokens, rows * s.value_width);
-  const auto product = [&](const float* x, const float* keys, int64_t stride, int64_t width, std::span<float> y) {
-    const int64_t cuts[] = {0, width};
-    kernels::MatMul({x, static_cast<size_t>(rows * width)}, rows, kernels::PlainMatrix(keys, seen, width, stride), cuts,
-                    y, nullptr);
-  };
-  product(block.queries, s.keys, s.key_stride, s.key_width, scores);
-  if (s.rotary_width > 0) product(block.rotary_queries, s.rotary_keys, s.rotary_stride, s.rotary_width, rotary);
+  const std::span<float> scores(scratch, rows * seen), terms(scratch + rows * kKvBlockTokens, rows * s.value_width);
+  if (s.keys_by_column) {
+    kernels::MatMulTransposed(block.queries, block.query_stride, rows,
+                              kernels::PlainMatrix(s.keys, s.key_width, seen, s.key_stride), scores, nullptr);
+  } else {
+    const int64_t cuts[] = {0, s.key_width};
+    kernels::Matrix keys = kernels::PlainMatrix(s.keys, seen, s.key_width, s.key_stride);
+    keys.ahead = block.ahead;
+    kernels::MatMul({block.queries, static_cast<size_t>(rows * s.key_width)}, rows, keys, cuts, scores, nullptr);
+  }
   Running local[kSegmentRows];
   ATOLL_CHECK(rows <= kSegmentRows, "{} rows of a segment at once", rows);
-  for (int64_t r = 0; r < rows; ++r) {
-    float* mine = scores.data() + r * seen;
-    for (int64_t j = 0; s.rotary_width > 0 && j < seen; ++j) mine[j] += rotary[r * seen + j];
-    local[r] = Exponentials(seen, scale, mine);
-  }
-  kernels::MatMulTransposed(scores, rows, kernels::PlainMatrix(s.values, seen, s.value_width, s.value_stride), terms,
-                            nullptr);
+  for (int64_t r = 0; r < rows; ++r) local[r] = Exponentials(seen, scale, scores.data() + r * seen);
+  kernels::MatMulTransposed(scores.data(), seen, rows,
+                            kernels::PlainMatrix(s.values, seen, s.value_width, s.value_stride), terms, nullptr);
   for (int64_t r = 0; r < rows; ++r) {
     const float* term = terms.data() + r * s.value_width;
     Running* running = block.running + r * block.running_stride;
@@ -78,7 +70,7 @@ void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float*
       *running = local[r];
       std::copy_n(term, s.value_width, sum);
     } else {
-      Merge(local[r], term, s.value_width, running, sum);
+      MergeSegment(local[r], term, s.value_width, running, sum);
     }
   }
 }

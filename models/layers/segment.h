@@ -8,6 +8,9 @@
 
 #include <cstdint>
 
+#include "models/kernels/kernels.h"
+#include "models/spec/rank_memory.h"
+
 namespace atl::models {
 
 // Running softmax of one (row, head): the largest score so far and the sum of exponentials relative to it.
@@ -16,12 +19,13 @@ struct Running {
 };
 
 struct Segment {
-  int64_t begin = 0;  // absolute position
-  int64_t count = 0;  // positions written so far, up to the last row's
-  const float* keys = nullptr;
+  int64_t begin = 0;            // absolute position
+  int64_t count = 0;            // positions written so far, up to the last row's
+  const float* keys = nullptr;  // of position j: keys + j key_stride
   int64_t key_stride = 0, key_width = 0;
-  const float* rotary_keys = nullptr;  // shared by the heads; width 0: none
-  int64_t rotary_stride = 0, rotary_width = 0;
+  // Value k of position j's key at keys[k key_stride + j]: what many rows are multiplied with faster. A score is summed
+  // over k in ascending order then, in the lanes of kernels.h otherwise: which of the two belongs to the token (law 1).
+  bool keys_by_column = false;
   const float* values = nullptr;
   int64_t value_stride = 0, value_width = 0;
 };
@@ -29,7 +33,6 @@ struct Segment {
 // A row at `position` that sees positions from `first` on; nothing happens if none of them is in the segment.
 struct SegmentRow {
   const float* query = nullptr;
-  const float* rotary_query = nullptr;
   int64_t first = 0;
   int64_t position = 0;
   Running* running = nullptr;
@@ -45,16 +48,20 @@ inline constexpr int64_t kSegmentRows = 64;  // of a block at most
 // scores are one product, their sums of values another. Each row's bits are those of AddSegment above.
 struct SegmentBlock {
   int64_t rows = 0, seen = 0;
-  bool first = false;                     // no row sees anything of an earlier segment
-  const float* queries = nullptr;         // [rows, key_width]
-  const float* rotary_queries = nullptr;  // [rows, rotary_width]
-  Running* running = nullptr;             // of row r: running[r running_stride], sums + r sum_stride
+  bool first = false;              // no row sees anything of an earlier segment
+  const float* queries = nullptr;  // row r's at queries + r query_stride; keys by row: [rows, key_width]
+  int64_t query_stride = 0;
+  Running* running = nullptr;  // of row r: running[r running_stride], sums + r sum_stride
   int64_t running_stride = 1;
   float* sums = nullptr;
   int64_t sum_stride = 0;
+  kernels::Ahead ahead{};  // memory that is wanted next
 };
 void AddSegment(const Segment& segment, const SegmentBlock& block, float scale, float* scratch);
 // Floats of its scratch.
-constexpr int64_t SegmentScratch(int64_t rows, int64_t value_width) { return rows * (2 * 64 + value_width); }
+constexpr int64_t SegmentScratch(int64_t rows, int64_t value_width) { return rows * (kKvBlockTokens + value_width); }
+
+// Adds a segment that was computed alone (as the first): left to right, the same bits as one after another.
+void MergeSegment(const Running& local, const float* term, int64_t width, Running* running, float* sum);
 
 }  // namespace atl::models

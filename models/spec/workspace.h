@@ -7,9 +7,10 @@
 
 namespace atl::models {
 
-inline constexpr int64_t kAbsorbedTile = 64;  // emitted rows, of any sequences, that walk the cache together
-inline constexpr int64_t kExpertTile = 64;    // rows that pass through an expert together
-inline constexpr int64_t kExpertPairs = 512;  // of (row, expert) that pass through packed experts together
+inline constexpr int64_t kSplitSegments = 64;  // of one emitted row's cache that threads take side by side
+inline constexpr int64_t kAbsorbedTile = 64;   // emitted rows, of any sequences, that walk the cache together
+inline constexpr int64_t kExpertTile = 64;     // rows that pass through an expert together
+inline constexpr int64_t kExpertPairs = 512;   // of (row, expert) that pass through packed experts together
 
 // Of rows quantised for products of integers, as models/kernels/packed.h lays them out.
 constexpr int64_t QuantizedBytes(int64_t rows, int64_t depth) { return rows * ((depth + 31) / 32) * 40; }

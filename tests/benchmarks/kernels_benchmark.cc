@@ -149,7 +149,7 @@ void BM_MatMulTransposed(benchmark::State& state) {
   std::vector<float> y(rows * outs);
   const Limit limit;
   for (auto _ : state) {
-    MatMulTransposed(x, rows, weights.Next(), y, nullptr);
+    MatMulTransposed(x.data(), depth, rows, weights.Next(), y, nullptr);
     benchmark::DoNotOptimize(y.data());
   }
   limit.SetRates(state, 2.0 * outs * depth, 2.0 * rows * outs * depth);

@@ -165,8 +165,8 @@ TEST_P(KernelsTest, MatMulTransposed) {
         const std::vector<float> x = Values(rows * 23, cols);
         std::vector<float> want(rows * cols), got(rows * cols, kNaN), shared(rows * cols, kNaN);
         reference::MatMulTransposed(x, rows, w.matrix, want);
-        MatMulTransposed(x, rows, w.matrix, got, nullptr);
-        MatMulTransposed(x, rows, w.matrix, shared, &pool_);
+        MatMulTransposed(x.data(), w.matrix.rows, rows, w.matrix, got, nullptr);
+        MatMulTransposed(x.data(), w.matrix.rows, rows, w.matrix, shared, &pool_);
         EXPECT_EQ(Bits(got), Bits(want)) << cols;
         EXPECT_EQ(Bits(shared), Bits(want)) << cols;
       }
