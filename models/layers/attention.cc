@@ -199,8 +199,12 @@ class Attending {
         step_.workspace.Take<float>("attention.split_term", kSplitSegments * a_.heads * rank);
     const SegmentBlock whole = HeadsOfRow(run, 0, {0, a_.heads}, queries, sums);
     const int64_t segments = (run.end() + kKvBlockTokens - 1) / kKvBlockTokens;
-    for (int64_t first = 0; first < segments; first += kSplitSegments) {
-      const int64_t count = std::min(kSplitSegments, segments - first);
+    // At once: some for each thread, and what stays in the caches until it is merged.
+    constexpr int64_t kCached = 128 << 10;  // floats
+    const int64_t threads = step_.pool->threads(), cached = kCached / (a_.heads * rank);
+    const int64_t at_once = std::min(kSplitSegments, std::max(2 * threads, cached / threads * threads));
+    for (int64_t first = 0; first < segments; first += at_once) {
+      const int64_t count = std::min(at_once, segments - first);
       ParallelPieces(step_.pool, count, 1, [&](int64_t i, int64_t last) {
         const std::span<float> scratch = ThreadScratch(kKvBlockTokens * width + SegmentScratch(most, rank));
         for (; i < last; ++i) {
