@@ -173,6 +173,7 @@ std::vector<BufferPlan> ExchangePlan(const ModelSpec& spec, const JobShape& shap
                                .local_experts = static_cast<int64_t>(placement.ExpertsOf(rank).size())});
   return {{"exchange.send", worst.send},
           {"exchange.recv", worst.recv},
+          {"exchange.lists", worst.lists},
           {"exchange.results", worst.pairs * spec.hidden * wire}};
 }
 
