@@ -43,12 +43,21 @@ class PendingOp {
   // For the deadline's error: "AllToAllV #12 (dispatch, layer 3) on rank 2 of 4, epoch 1 is not complete: rank 0 has
   // not arrived".
   virtual std::string Describe() const = 0;
+  // Nobody waits for it any more, complete or not: its backend may start it anew as another operation.
+  virtual void Release() = 0;
 };
+
+// Who holds an operation that is under way.
+struct ReleaseOp {
+  void operator()(PendingOp* op) const { op->Release(); }
+};
+template <typename Op>
+using OpHandle = std::unique_ptr<Op, ReleaseOp>;
 
 class Pending {
  public:
   Pending() = default;  // complete from the start
-  explicit Pending(std::unique_ptr<PendingOp> op) : op_(std::move(op)) {}
+  explicit Pending(OpHandle<PendingOp> op) : op_(std::move(op)) {}
 
   // Polls until the operation is complete, revoked, or `deadline` has passed. Spins first, then yields, then sleeps
   // for growing times (at most 2 ms), so that an idle rank costs less than 1 % of a core.
@@ -57,7 +66,7 @@ class Pending {
   std::string Describe() const { return op_ ? op_->Describe() : "complete"; }
 
  private:
-  std::unique_ptr<PendingOp> op_;  // null once complete
+  OpHandle<PendingOp> op_;  // null once complete
 };
 
 class Communicator {
@@ -73,7 +82,7 @@ class Communicator {
   // rank-major likewise. Both lists have size() entries; the counts must agree pairwise between ranks.
   virtual absl::StatusOr<Pending> StartAllToAllV(ConstBuffer send, std::span<const int64_t> send_counts, Buffer recv,
                                                  std::span<const int64_t> recv_counts, OpTag tag) = 0;
-  // Everyone's `send` (recv_counts[rank()] elements), rank-major, to everyone.
+  // Everyone's `send` (recv_counts[rank()] elements), rank-major, to everyone. It may lie at its place in `recv`.
   virtual absl::StatusOr<Pending> StartAllGatherV(ConstBuffer send, Buffer recv, std::span<const int64_t> recv_counts,
                                                   OpTag tag) = 0;
   virtual absl::StatusOr<Pending> StartBroadcast(Buffer buffer, int root, OpTag tag) = 0;

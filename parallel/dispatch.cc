@@ -29,10 +29,10 @@ absl::Status CheckFits(const ParallelContext& context, int layer, const char* wh
 }
 
 // Fills d->rows_from and pairs_from; returns each peer's digest of its lists.
-absl::StatusOr<std::vector<uint64_t>> ExchangeCounts(const ParallelContext& context, const Outgoing& outgoing,
-                                                     int64_t most_rows, int64_t local_experts, Dispatched* d) {
+absl::StatusOr<std::span<const uint64_t>> ExchangeCounts(const ParallelContext& context, const Outgoing& outgoing,
+                                                         int64_t most_rows, int64_t local_experts, Dispatched* d) {
   const int world = context.topology.world;
-  std::vector<Announcement> send(world), recv(world);
+  const std::span<Announcement> send = d->memory.Take<Announcement>(world), recv = d->memory.Take<Announcement>(world);
   std::span<const int32_t> lists = outgoing.lists;
   for (int peer = 0; peer < world; ++peer) {
     send[peer] = {static_cast<int64_t>(context.world->epoch()),
@@ -45,9 +45,12 @@ absl::StatusOr<std::vector<uint64_t>> ExchangeCounts(const ParallelContext& cont
   }
   const ConstBuffer out(send.data(), world * kAnnouncementWords, DType::kI64);
   const Buffer in{recv.data(), world * kAnnouncementWords, DType::kI64};
-  ATOLL_ASSIGN_OR_RETURN(Pending counts, context.world->StartAllToAll(out, in, {"dispatch counts", d->layer}));
+  const std::span<int64_t> words = d->memory.Take<int64_t>(world);
+  std::fill(words.begin(), words.end(), kAnnouncementWords);
+  ATOLL_ASSIGN_OR_RETURN(Pending counts,
+                         context.world->StartAllToAllV(out, words, in, words, {"dispatch counts", d->layer}));
   ATOLL_RETURN_IF_ERROR(counts.Wait(context.NextDeadline()));
-  std::vector<uint64_t> digests(world);
+  const std::span<uint64_t> digests = d->memory.Take<uint64_t>(world);
   for (int peer = 0; peer < world; ++peer) {
     const Announcement& said = recv[peer];
     const Announcement& mine = send[peer];
@@ -91,23 +94,27 @@ absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const Expert
                                     ThreadPool* pool) {
   const int world = context.topology.world;
   const int64_t row_bytes = width * SizeOf(x.type);
+  const auto local_experts = static_cast<int64_t>(placement.ExpertsOf(context.rank).size());
+  ListedExchange listed{.world = world,
+                        .local_experts = local_experts,
+                        .rows_out = routing.rows * std::min(routing.top_k, world),
+                        .pairs_out = routing.rows * routing.top_k};
+  ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "lists", ExchangeListBytes(listed), scratch.lists.size()));
   Dispatched d;
   d.layer = layer;
   d.sequence = context.world->operations();
-  d.rows_to.assign(world, 0);
-  d.pairs_to.assign(world, 0);
-  d.rows_from.assign(world, 0);
-  d.pairs_from.assign(world, 0);
+  d.memory = ListMemory(scratch.lists);
+  for (auto* list : {&d.rows_to, &d.rows_from, &d.pairs_to, &d.pairs_from}) *list = d.memory.Take<int64_t>(world);
   const Outgoing outgoing = ListByDestination(context, placement, routing, &d);
   ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "rows to send",
                                   static_cast<int64_t>(outgoing.rows.size()) * row_bytes, scratch.send.size()));
-  const auto local_experts = static_cast<int64_t>(placement.ExpertsOf(context.rank).size());
   const int64_t most_rows = static_cast<int64_t>(scratch.recv.size()) / row_bytes;
-  ATOLL_ASSIGN_OR_RETURN(const std::vector<uint64_t> digests,
+  ATOLL_ASSIGN_OR_RETURN(const std::span<const uint64_t> digests,
                          ExchangeCounts(context, outgoing, most_rows, local_experts, &d));
-  d.num_rows = Offsets(d.rows_from).back();
-  d.num_pairs = Offsets(d.pairs_from).back();
+  listed.rows_in = d.num_rows = Offsets(d.rows_from, &d.memory).back();
+  listed.pairs_in = d.num_pairs = Offsets(d.pairs_from, &d.memory).back();
   ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "rows to receive", d.num_rows * row_bytes, scratch.recv.size()));
+  ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "lists received", ExchangeListBytes(listed), scratch.lists.size()));
 
   const bool alone = world == 1;  // every row is for this rank, in its own order
   Pending rows;
@@ -122,15 +129,16 @@ absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const Expert
     });
     const ConstBuffer send(scratch.send.data(), count * width, x.type);
     const Buffer recv{scratch.recv.data(), d.num_rows * width, x.type};
-    ATOLL_ASSIGN_OR_RETURN(rows, context.world->StartAllToAllV(send, Scaled(d.rows_to, width), recv,
-                                                               Scaled(d.rows_from, width), {"dispatch", layer}));
+    ATOLL_ASSIGN_OR_RETURN(
+        rows, context.world->StartAllToAllV(send, Scaled(d.rows_to, width, {}, &d.memory), recv,
+                                            Scaled(d.rows_from, width, {}, &d.memory), {"dispatch", layer}));
     d.rows = recv;
   }
-  std::vector<int32_t> lists_in(d.num_rows + d.num_pairs);
+  const std::span<int32_t> lists_in = d.memory.Take<int32_t>(d.num_rows + d.num_pairs);
   ATOLL_ASSIGN_OR_RETURN(
-      Pending lists, context.world->StartAllToAllV(ConstBuffer::Of(std::span(outgoing.lists)), outgoing.list_sizes,
-                                                   Buffer::Of(std::span(lists_in)),
-                                                   Scaled(d.rows_from, 1, d.pairs_from), {"dispatch lists", layer}));
+      Pending lists,
+      context.world->StartAllToAllV(Buffer::Of(outgoing.lists), outgoing.list_sizes, Buffer::Of(lists_in),
+                                    Scaled(d.rows_from, 1, d.pairs_from, &d.memory), {"dispatch lists", layer}));
   const Deadline deadline = context.NextDeadline();
   ATOLL_RETURN_IF_ERROR(lists.Wait(deadline));
   ATOLL_RETURN_IF_ERROR(GroupByExpert(context, local_experts, lists_in, digests, &d));
@@ -142,13 +150,16 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
                      const Routing& routing, std::span<float> out, ExchangeScratch scratch, ThreadPool* pool) {
   const int world = context.topology.world;
   const int64_t row_bytes = width * SizeOf(results.type);
-  const std::vector<int64_t> headers(world, kReturnHeaderBytes);
-  std::vector<int64_t> bytes_to = Scaled(d.pairs_from, row_bytes, headers);
-  std::vector<int64_t> bytes_from = Scaled(d.pairs_to, row_bytes, headers);
-  bytes_to[context.rank] = bytes_from[context.rank] = kReturnHeaderBytes;  // its own results are read where they are
-  const std::vector<int64_t> begin_from = Offsets(bytes_from);
+  ListMemory memory = d.memory;
+  const std::span<int64_t> bytes_to = memory.Take<int64_t>(world), bytes_from = memory.Take<int64_t>(world);
+  for (int peer = 0; peer < world; ++peer) {
+    const int64_t travels = peer == context.rank ? 0 : row_bytes;  // its own results are read where they are
+    bytes_to[peer] = d.pairs_from[peer] * travels + kReturnHeaderBytes;
+    bytes_from[peer] = d.pairs_to[peer] * travels + kReturnHeaderBytes;
+  }
+  const std::span<const int64_t> begin_from = Offsets(bytes_from, &memory);
   ATOLL_RETURN_IF_ERROR(
-      CheckFits(context, d.layer, "results to return", Offsets(bytes_to).back(), scratch.send.size()));
+      CheckFits(context, d.layer, "results to return", Offsets(bytes_to, &memory).back(), scratch.send.size()));
   ATOLL_RETURN_IF_ERROR(CheckFits(context, d.layer, "results to receive", begin_from.back(), scratch.recv.size()));
   const auto* result_rows = static_cast<const std::byte*>(results.data);
   const int32_t* order = d.return_order.data();
@@ -186,7 +197,7 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
       return Mismatch(context, d.layer, peer, "pairs returned", header.pairs, d.pairs_to[peer]);
     }
   }
-  const std::vector<int64_t> pairs_begin = Offsets(d.pairs_to);
+  const std::span<const int64_t> pairs_begin = Offsets(d.pairs_to, &memory);
   ParallelRows(pool, routing.rows, routing.top_k * row_bytes, [&](int64_t row, int64_t end) {
     for (; row < end; ++row) {
       for (int k = 0; k < routing.top_k; ++k) {

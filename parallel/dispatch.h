@@ -9,7 +9,8 @@
 //
 // A row crosses to a destination rank once, with the list of its experts there; counts travel first. One result row per
 // (row, expert) pair returns, in the wire type even when it never left its rank, so no placement changes a bit (law 1).
-// The handle is the layout of one exchange, a value; nothing is kept between exchanges.
+// The handle is the layout of one exchange, a value whose lists lie in the scratch until the next Dispatch; nothing is
+// kept between exchanges.
 // Always checked, cheaply: every exchange carries (epoch, layer, sequence number, rows, pairs), and the pairs that come
 // home are counted; a mismatch is an Internal error that names layer and rank (law 3).
 // The plain reference is parallel/dispatch_reference.h.
@@ -17,12 +18,12 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "parallel/base/buffer.h"
 #include "parallel/base/status.h"
 #include "parallel/base/thread_pool.h"
 #include "parallel/context.h"
+#include "parallel/list_memory.h"
 #include "parallel/placement.h"
 
 namespace atl::parallel {
@@ -36,8 +37,9 @@ struct Routing {
 
 // Memory that an exchange needs, given by the caller so that a step allocates nothing. Sizes: parallel/exchange_size.h.
 struct ExchangeScratch {
-  std::span<std::byte> send;  // rows to send, or results to return
-  std::span<std::byte> recv;  // rows received, or results come home
+  std::span<std::byte> send;   // rows to send, or results to return
+  std::span<std::byte> recv;   // rows received, or results come home
+  std::span<std::byte> lists;  // what goes where, from Dispatch to Combine
 };
 
 struct Dispatched {
@@ -46,18 +48,19 @@ struct Dispatched {
   int64_t num_pairs = 0;  // (row, local expert) pairs, = sum over e of pair_begin[e + 1] - pair_begin[e]
   // Pairs grouped by local expert: pairs [pair_begin[e], pair_begin[e + 1]) are expert e's, pair_row[p] is the row of
   // `rows` it reads; the expert writes its result to row p of `results`.
-  std::vector<int32_t> pair_begin;  // [local experts + 1]
-  std::vector<int32_t> pair_row;    // [num_pairs]
+  std::span<int32_t> pair_begin;  // [local experts + 1]
+  std::span<int32_t> pair_row;    // [num_pairs]
 
   // The way back. For the return, results are sent in the order the pairs came (by source, row, then the list's order).
-  std::vector<int32_t> return_order;  // [num_pairs]: which result row goes at this place
-  std::vector<int64_t> rows_to;       // [world] rows this rank sent to each destination
-  std::vector<int64_t> rows_from;     // [world]
-  std::vector<int64_t> pairs_to;      // [world] pairs this rank sent, so results it expects back
-  std::vector<int64_t> pairs_from;    // [world]
-  std::vector<int32_t> home_slot;     // [rows * top_k]: where (row, k)'s result stands among those come home
+  std::span<int32_t> return_order;  // [num_pairs]: which result row goes at this place
+  std::span<int64_t> rows_to;       // [world] rows this rank sent to each destination
+  std::span<int64_t> rows_from;     // [world]
+  std::span<int64_t> pairs_to;      // [world] pairs this rank sent, so results it expects back
+  std::span<int64_t> pairs_from;    // [world]
+  std::span<int32_t> home_slot;     // [rows * top_k]: where (row, k)'s result stands among those come home
   int layer = -1;
   uint64_t sequence = 0;  // of this exchange, the same number on every rank
+  ListMemory memory;      // what these lists leave of ExchangeScratch::lists: Combine's
 };
 
 // x: [routing.rows, width] in the wire type; in a world of one rank it is not copied, and must last as long as what is

@@ -6,14 +6,14 @@
 
 namespace atl::parallel {
 
-std::vector<int64_t> Offsets(std::span<const int64_t> counts) {
-  std::vector<int64_t> offsets(counts.size() + 1, 0);
+std::span<int64_t> Offsets(std::span<const int64_t> counts, ListMemory* memory) {
+  const std::span<int64_t> offsets = memory->Take<int64_t>(std::ssize(counts) + 1);
   std::partial_sum(counts.begin(), counts.end(), offsets.begin() + 1);
   return offsets;
 }
 
-std::vector<int64_t> Scaled(std::span<const int64_t> a, int64_t factor, std::span<const int64_t> b) {
-  std::vector<int64_t> result(a.size());
+std::span<int64_t> Scaled(std::span<const int64_t> a, int64_t factor, std::span<const int64_t> b, ListMemory* memory) {
+  const std::span<int64_t> result = memory->Take<int64_t>(std::ssize(a));
   for (size_t i = 0; i < a.size(); ++i) result[i] = factor * a[i] + (b.empty() ? 0 : b[i]);
   return result;
 }
@@ -28,8 +28,9 @@ Outgoing ListByDestination(const ParallelContext& context, const ExpertPlacement
                            Dispatched* d) {
   const int world = context.topology.world;
   const int64_t pairs = routing.rows * routing.top_k;
-  std::vector<int32_t> destination(pairs);
-  std::vector<int64_t> last_row(world, -1);  // by destination: the row whose list is open
+  const std::span<int32_t> destination = d->memory.Take<int32_t>(pairs);
+  const std::span<int64_t> last_row = d->memory.Take<int64_t>(world);  // by destination: the row whose list is open
+  std::fill(last_row.begin(), last_row.end(), -1);
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const int expert = routing.experts[pair];
     ATOLL_CHECK(expert >= 0 && expert < placement.experts(), "layer {}, rank {}: routed to expert {} of {}", d->layer,
@@ -40,12 +41,13 @@ Outgoing ListByDestination(const ParallelContext& context, const ExpertPlacement
     if (std::exchange(last_row[to], row) != row) ++d->rows_to[to];
   }
   Outgoing out;
-  out.list_sizes = Scaled(d->rows_to, 1, d->pairs_to);
-  std::vector<int64_t> next_row = Offsets(d->rows_to), next_pair = Offsets(d->pairs_to);
-  std::vector<int64_t> next_entry = Offsets(out.list_sizes), length_at(world);
-  out.rows.resize(next_row.back());
-  out.lists.resize(next_entry.back());
-  d->home_slot.resize(pairs);
+  out.list_sizes = Scaled(d->rows_to, 1, d->pairs_to, &d->memory);
+  const std::span<int64_t> next_row = Offsets(d->rows_to, &d->memory), next_pair = Offsets(d->pairs_to, &d->memory);
+  const std::span<int64_t> next_entry = Offsets(out.list_sizes, &d->memory);
+  const std::span<int64_t> length_at = d->memory.Take<int64_t>(world);
+  out.rows = d->memory.Take<int32_t>(next_row.back());
+  out.lists = d->memory.Take<int32_t>(next_entry.back());
+  d->home_slot = d->memory.Take<int32_t>(pairs);
   std::fill(last_row.begin(), last_row.end(), -1);
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const int to = destination[pair];
@@ -64,8 +66,10 @@ Outgoing ListByDestination(const ParallelContext& context, const ExpertPlacement
 // A counting sort, so pairs of one expert keep the order in which they came.
 absl::Status GroupByExpert(const ParallelContext& context, int64_t local_experts, std::span<const int32_t> lists,
                            std::span<const uint64_t> digests, Dispatched* d) {
-  std::vector<int32_t> expert_of(d->num_pairs), row_of(d->num_pairs);  // in the order they came
-  d->pair_begin.assign(local_experts + 1, 0);
+  // In the order they came.
+  const std::span<int32_t> expert_of = d->memory.Take<int32_t>(d->num_pairs);
+  const std::span<int32_t> row_of = d->memory.Take<int32_t>(d->num_pairs);
+  d->pair_begin = d->memory.Take<int32_t>(local_experts + 1);
   int64_t at = 0, pair = 0, row = 0;
   for (int peer = 0; peer < context.topology.world; ++peer) {
     const uint64_t digest = Digest(lists.subspan(at, d->rows_from[peer] + d->pairs_from[peer]));
@@ -90,9 +94,10 @@ absl::Status GroupByExpert(const ParallelContext& context, int64_t local_experts
     if (pair != pairs_end) return Mismatch(context, d->layer, peer, "pairs received", pair, pairs_end);
   }
   std::partial_sum(d->pair_begin.begin(), d->pair_begin.end(), d->pair_begin.begin());
-  std::vector<int32_t> next(d->pair_begin.begin(), d->pair_begin.end() - 1);
-  d->pair_row.resize(d->num_pairs);
-  d->return_order.resize(d->num_pairs);
+  const std::span<int32_t> next = d->memory.Take<int32_t>(local_experts);
+  std::copy_n(d->pair_begin.begin(), local_experts, next.begin());
+  d->pair_row = d->memory.Take<int32_t>(d->num_pairs);
+  d->return_order = d->memory.Take<int32_t>(d->num_pairs);
   for (int64_t i = 0; i < d->num_pairs; ++i) {
     const int32_t place = next[expert_of[i]]++;
     d->pair_row[place] = row_of[i];

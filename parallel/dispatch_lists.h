@@ -1,7 +1,7 @@
 // The lists that travel beside dispatched rows: which of the destination's experts each row is for. Arithmetic of one
 // rank; nothing is sent here.
 //
-//   const Outgoing out = ListByDestination(context, placement, routing, &d);
+//   const Outgoing out = ListByDestination(context, placement, routing, &d);   // lists lie in d.memory
 //   ... rows and lists travel ...
 //   ATOLL_RETURN_IF_ERROR(GroupByExpert(context, local_experts, lists, digests, &d));
 //
@@ -11,7 +11,6 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "parallel/dispatch.h"
 
@@ -19,9 +18,9 @@ namespace atl::parallel {
 
 // What goes out, by destination.
 struct Outgoing {
-  std::vector<int32_t> rows;        // [sum of rows_to] which row
-  std::vector<int32_t> lists;       // for each of those: how many experts, then their indices at the destination
-  std::vector<int64_t> list_sizes;  // [world] = rows_to + pairs_to
+  std::span<int32_t> rows;        // [sum of rows_to] which row
+  std::span<int32_t> lists;       // for each of those: how many experts, then their indices at the destination
+  std::span<int64_t> list_sizes;  // [world] = rows_to + pairs_to
 };
 
 // Also fills d->rows_to, pairs_to (both sized [world] by the caller) and home_slot.
@@ -35,9 +34,9 @@ absl::Status GroupByExpert(const ParallelContext& context, int64_t local_experts
 
 uint64_t Digest(std::span<const int32_t> words);  // FNV-1a over 32-bit words
 
-std::vector<int64_t> Offsets(std::span<const int64_t> counts);  // [counts + 1], from 0
-// factor * a + b, rank by rank.
-std::vector<int64_t> Scaled(std::span<const int64_t> a, int64_t factor, std::span<const int64_t> b = {});
+std::span<int64_t> Offsets(std::span<const int64_t> counts, ListMemory* memory);  // [counts + 1], from 0
+// factor * a + b, rank by rank; no b: zeros.
+std::span<int64_t> Scaled(std::span<const int64_t> a, int64_t factor, std::span<const int64_t> b, ListMemory* memory);
 
 // What every count that is wrong says: layer and ranks are named (law 3).
 template <typename T>

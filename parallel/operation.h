@@ -1,4 +1,5 @@
-// What every backend checks and says about an operation, so that errors read the same on all of them.
+// What every backend checks and says about an operation, so that errors read the same on all of them; and how it keeps
+// operations that are over.
 #pragma once
 
 #include <fmt/ranges.h>
@@ -6,10 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <numeric>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "parallel/communicator.h"
 
@@ -45,6 +49,32 @@ struct OpInfo {
     return fmt::format("{} #{} ({}{}) on rank {} of {}, epoch {}", Name(kind), number, tag.phase, layer, rank, size,
                        epoch);
   }
+};
+
+// An operation that its communicator starts anew once it is over, with the memory of its lists: who exchanges the same
+// again and again allocates nothing. Op has End(), called when nobody waits for it any more.
+template <typename Op>
+class ReusedOp : public PendingOp {
+ public:
+  // Those of one communicator that are over. They may outlive it, as long as one of them is under way.
+  using Spare = std::vector<std::unique_ptr<Op>>;
+
+  static OpHandle<Op> Reuse(const std::shared_ptr<Spare>& spare) {
+    if (spare->empty()) spare->push_back(std::make_unique<Op>());
+    OpHandle<Op> op(spare->back().release());
+    spare->pop_back();
+    op->spare_ = spare;
+    return op;
+  }
+  void Release() final {
+    auto* const op = static_cast<Op*>(this);
+    op->End();
+    const std::shared_ptr<Spare> spare = std::move(spare_);
+    spare->emplace_back(op);
+  }
+
+ private:
+  std::shared_ptr<Spare> spare_;  // while it is under way
 };
 
 // Whether an epoch has been ended: shared by all its communicators and the operations they started.

@@ -4,8 +4,8 @@
 // of the tree. The upper levels are summed here: ranks 2i and 2i+1 first, then pairs of pairs.
 //
 //   // partial: [rows, width] f32, the sum over my blocks, for all rows of the group's step
-//   ATOLL_ASSIGN_OR_RETURN(Pending p, StartReduceScatter(group, partial, rows, width, scratch, mine, tag));
-//   ATOLL_RETURN_IF_ERROR(p.Wait(deadline));   // mine: [EvenPart(rows, rank, size), width], complete sums of my rows
+//   ATOLL_RETURN_IF_ERROR(ReduceScatter(group, partial, rows, width, scratch, mine, tag, deadline));
+//   // mine: [EvenPart(rows, rank, size), width], complete sums of my rows
 //
 // The wire is f32 in every numerics profile: rounding the partials would make the bits depend on the number of ranks.
 #pragma once
@@ -15,17 +15,17 @@
 
 namespace atl::parallel {
 
-// Floats of scratch that StartReduceScatter needs on `rank`: one slice of my rows from every rank.
+// Floats of scratch that ReduceScatter needs on `rank`: one slice of my rows from every rank.
 int64_t ReduceScatterScratch(int64_t rows, int64_t width, int rank, int size);
 
 // pool: its threads share the copy that is all there is to do in a group of one.
-absl::StatusOr<Pending> StartReduceScatter(Communicator& group, std::span<const float> partial, int64_t rows,
-                                           int64_t width, std::span<float> scratch, std::span<float> mine, OpTag tag,
-                                           ThreadPool* pool = nullptr);
+absl::Status ReduceScatter(Communicator& group, std::span<const float> partial, int64_t rows, int64_t width,
+                           std::span<float> scratch, std::span<float> mine, OpTag tag, Deadline deadline,
+                           ThreadPool* pool = nullptr);
 
 // ReduceScatter, then AllGather: `sums` is [rows, width] on every rank. Scratch as for ReduceScatter plus my rows.
-absl::StatusOr<Pending> StartAllReduce(Communicator& group, std::span<const float> partial, int64_t rows, int64_t width,
-                                       std::span<float> scratch, std::span<float> sums, OpTag tag);
+absl::Status AllReduce(Communicator& group, std::span<const float> partial, int64_t rows, int64_t width,
+                       std::span<float> scratch, std::span<float> sums, OpTag tag, Deadline deadline);
 
 // The tree itself: terms[i] is [count]; sum = ((t0+t1)+(t2+t3))+... ; 1, 2, 4 or 8 terms. Overwrites the terms.
 void SumTree(std::span<float* const> terms, int64_t count, float* sum);

@@ -22,9 +22,10 @@ absl::Status Engine::Run(LeaderPort* port) {
     ATOLL_ASSIGN_OR_RETURN(const Order order, NextOrder(port));
     if (order.kind == Order::Kind::kStop) return absl::OkStatus();
     if (order.kind == Order::Kind::kIdle) continue;
-    absl::StatusOr<v1::StepResult> result = Step(order.plan);
-    if (!result.ok()) return Annotate(result.status(), fmt::format("step {}", order.plan.step()));
-    if (port) port->Send(*result);
+    v1::StepResult result;
+    const absl::Status done = Step(order.plan, &result);
+    if (!done.ok()) return Annotate(done, fmt::format("step {}", order.plan.step()));
+    if (port) port->Send(result);
   }
 }
 
@@ -62,7 +63,7 @@ absl::Status Engine::Broadcast(Buffer buffer, Seconds budget) {
   return sent.Wait(Deadline::After(budget));
 }
 
-absl::StatusOr<v1::StepResult> Engine::Step(const v1::StepPlan& plan) {
+absl::Status Engine::Step(const v1::StepPlan& plan, v1::StepResult* result) {
   const auto start = std::chrono::steady_clock::now();
   if (plan.step() != last_step_ + 1 || static_cast<int>(plan.group()) != context_.group()) {
     return Internal("plan of step {} for group {} reached group {} after step {}", plan.step(), plan.group(),
@@ -71,37 +72,36 @@ absl::StatusOr<v1::StepResult> Engine::Step(const v1::StepPlan& plan) {
   last_step_ = plan.step();
   status_->step = plan.step();
   ATOLL_RETURN_IF_ERROR(sequences_.Apply(plan));
-  ATOLL_ASSIGN_OR_RETURN(const StepBatch batch, sequences_.Build(plan));
+  ATOLL_RETURN_IF_ERROR(sequences_.Build(plan, &batch_));
   status_->phase = "forward";
-  ATOLL_ASSIGN_OR_RETURN(const models::LogitRows logits, model_.Forward(batch.view(), context_));
+  ATOLL_ASSIGN_OR_RETURN(const models::LogitRows logits, model_.Forward(batch_.view(), context_));
   const auto forwarded = std::chrono::steady_clock::now();
   status_->phase = "sampling";
-  ATOLL_ASSIGN_OR_RETURN(const std::vector<RowOutcome> outcomes, Sample(plan, batch, logits));
-  ATOLL_ASSIGN_OR_RETURN(const std::vector<float> whole, GatherLogits(context_, model_.spec().vocab, batch, logits));
-  ATOLL_ASSIGN_OR_RETURN(const TopRows top,
-                         GatherTop(context_, options_.sample_vocab, sequences_, plan, batch, logits));
-  v1::StepResult result = Conclude(plan, batch, outcomes, whole, top);
+  ATOLL_RETURN_IF_ERROR(Sample(plan, logits));
+  ATOLL_ASSIGN_OR_RETURN(const std::vector<float> whole, GatherLogits(context_, model_.spec().vocab, batch_, logits));
+  ATOLL_RETURN_IF_ERROR(GatherTop(context_, options_.sample_vocab, sequences_, plan, batch_, logits, &top_));
+  Conclude(plan, whole, result);
   const auto end = std::chrono::steady_clock::now();
-  result.set_seconds(Seconds(end - start).count());
-  SetCosts(model_.last_costs(), Seconds(end - forwarded).count(), result.seconds(), result.mutable_costs());
-  return result;
+  result->set_seconds(Seconds(end - start).count());
+  SetCosts(model_.last_costs(), Seconds(end - forwarded).count(), result->seconds(), result->mutable_costs());
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<Engine::RowOutcome>> Engine::Sample(const v1::StepPlan& plan, const StepBatch& batch,
-                                                               const models::LogitRows& logits) {
-  const auto rows = static_cast<int64_t>(batch.uses.size());
+absl::Status Engine::Sample(const v1::StepPlan& plan, const models::LogitRows& logits) {
+  const auto rows = static_cast<int64_t>(batch_.uses.size());
   const Range home = EvenPart(rows, context_.tp_rank(), context_.topology.tp);
-  if (rows == 0) return std::vector<RowOutcome>();
+  outcomes_.assign(rows, {});
+  if (rows == 0) return absl::OkStatus();
   if (logits.count != home.size() || (logits.count > 0 && logits.first != home.begin)) {
     return Internal("logit rows [{}, +{}) where [{}, {}) are at home", logits.first, logits.count, home.begin,
                     home.end);
   }
   const int64_t vocab = model_.spec().vocab;
-  std::vector<RowOutcome> mine(home.size());
+  const std::span<RowOutcome> mine = std::span(outcomes_).subspan(home.begin, home.size());
   ParallelFor(model_.pool(), home.size(), [&](int64_t i, int64_t end) {
     thread_local SamplerScratch scratch;
     for (; i < end; ++i) {
-      const LogitUse& use = batch.uses[home.begin + i];
+      const LogitUse& use = batch_.uses[home.begin + i];
       const std::span<const float> row = logits.values.subspan(i * vocab, vocab);
       if (use.target >= 0) mine[i].target_logprob = LogProbability(row, use.target);
       if (!use.sample) continue;
@@ -112,47 +112,41 @@ absl::StatusOr<std::vector<Engine::RowOutcome>> Engine::Sample(const v1::StepPla
       mine[i].logprob = sampled.logprob;
     }
   });
-  std::vector<RowOutcome> all(rows);
-  std::vector<int64_t> counts;
-  counts.reserve(context_.topology.tp);
+  GroupCounts counts;
   for (int peer = 0; peer < context_.topology.tp; ++peer) {
     counts.push_back(EvenPart(rows, peer, context_.topology.tp).size() * static_cast<int64_t>(sizeof(RowOutcome)));
   }
-  const auto bytes = [](std::vector<RowOutcome>& v) {
-    return Buffer{v.data(), static_cast<int64_t>(v.size() * sizeof(RowOutcome)), DType::kU8};
+  const auto bytes = [](std::span<RowOutcome> rows) {
+    return Buffer{rows.data(), static_cast<int64_t>(rows.size_bytes()), DType::kU8};
   };
   ATOLL_ASSIGN_OR_RETURN(parallel::Pending gathered,
-                         context_.tp_group->StartAllGatherV(bytes(mine), bytes(all), counts, {"sampled"}));
-  ATOLL_RETURN_IF_ERROR(gathered.Wait(context_.NextDeadline()));
-  return all;
+                         context_.tp_group->StartAllGatherV(bytes(mine), bytes(outcomes_), counts, {"sampled"}));
+  return gathered.Wait(context_.NextDeadline());
 }
 
-v1::StepResult Engine::Conclude(const v1::StepPlan& plan, const StepBatch& batch,
-                                const std::vector<RowOutcome>& outcomes, const std::vector<float>& logits,
-                                const TopRows& top) {
-  v1::StepResult result;
-  result.set_epoch(plan.epoch());
-  result.set_step(plan.step());
-  result.set_group(plan.group());
-  for (const v1::SequenceRows& rows : plan.rows()) result.add_outputs()->set_id(rows.id());
+void Engine::Conclude(const v1::StepPlan& plan, const std::vector<float>& logits, v1::StepResult* result) {
+  result->set_epoch(plan.epoch());
+  result->set_step(plan.step());
+  result->set_group(plan.group());
+  result->clear_outputs();
+  for (const v1::SequenceRows& rows : plan.rows()) result->add_outputs()->set_id(rows.id());
   const int64_t row_bytes = model_.spec().vocab * static_cast<int64_t>(sizeof(float));
   const char* next_logits = reinterpret_cast<const char*>(logits.data());
-  for (size_t i = 0; i < batch.uses.size(); ++i) {
-    const LogitUse& use = batch.uses[i];
-    v1::SequenceOutput* output = result.mutable_outputs(use.plan_row);
-    if (use.target >= 0) output->add_target_logprobs(outcomes[i].target_logprob);
+  for (size_t i = 0; i < batch_.uses.size(); ++i) {
+    const LogitUse& use = batch_.uses[i];
+    v1::SequenceOutput* output = result->mutable_outputs(use.plan_row);
+    if (use.target >= 0) output->add_target_logprobs(outcomes_[i].target_logprob);
     if (use.logits && !logits.empty()) {
       output->mutable_logits()->append(next_logits, row_bytes);
       next_logits += row_bytes;
     }
     if (!use.sample) continue;
     output->set_first_position(static_cast<int32_t>(use.position));
-    output->add_tokens(outcomes[i].token);
-    output->add_logprobs(outcomes[i].logprob);
-    top.AddTo(static_cast<int64_t>(i), sequences_.at(output->id()).sampling.top_logprobs(), output);
-    sequences_.Emit(output->id(), outcomes[i].token);
+    output->add_tokens(outcomes_[i].token);
+    output->add_logprobs(outcomes_[i].logprob);
+    top_.AddTo(static_cast<int64_t>(i), sequences_.at(output->id()).sampling.top_logprobs(), output);
+    sequences_.Emit(output->id(), outcomes_[i].token);
   }
-  return result;
 }
 
 }  // namespace atl::worker

@@ -58,8 +58,9 @@ class Engine {
         sequences_(models::KvLayoutOf(model.spec())) {}
 
   absl::Status Run(LeaderPort* port);
-  // One step; every rank of the world with its group's plan. The result is complete on leaders.
-  absl::StatusOr<v1::StepResult> Step(const v1::StepPlan& plan);
+  // One step; every rank of the world with its group's plan. The result, made anew, is complete on leaders. A step like
+  // one before allocates nothing, but for what the plan brings: sequences, their blocks.
+  absl::Status Step(const v1::StepPlan& plan, v1::StepResult* result);
 
  private:
   // What the home of one logit row found out.
@@ -71,10 +72,8 @@ class Engine {
 
   absl::StatusOr<Order> NextOrder(LeaderPort* port);
   absl::Status Broadcast(Buffer buffer, Seconds budget);
-  absl::StatusOr<std::vector<RowOutcome>> Sample(const v1::StepPlan& plan, const StepBatch& batch,
-                                                 const models::LogitRows& logits);
-  v1::StepResult Conclude(const v1::StepPlan& plan, const StepBatch& batch, const std::vector<RowOutcome>& outcomes,
-                          const std::vector<float>& logits, const TopRows& top);
+  absl::Status Sample(const v1::StepPlan& plan, const models::LogitRows& logits);
+  void Conclude(const v1::StepPlan& plan, const std::vector<float>& logits, v1::StepResult* result);
 
   const EngineOptions options_;
   models::Model& model_;
@@ -82,6 +81,10 @@ class Engine {
   EngineStatus* const status_;
   SequenceTable sequences_;
   uint64_t last_step_ = 0;
+  // Of one step: each makes them anew, in the memory that they have.
+  StepBatch batch_;
+  std::vector<RowOutcome> outcomes_;  // [rows of batch_.uses]
+  TopRows top_;
 };
 
 }  // namespace atl::worker

@@ -11,7 +11,7 @@ absl::StatusOr<std::vector<float>> GatherLogits(const parallel::ParallelContext&
                                                 const StepBatch& batch, const models::LogitRows& logits) {
   const int tp = context.topology.tp;
   const auto rows = static_cast<int64_t>(batch.uses.size());
-  std::vector<int64_t> counts(tp);  // floats by home
+  GroupCounts counts(tp);  // floats by home
   for (int64_t i = 0; i < rows; ++i) {
     if (batch.uses[i].logits) counts[PartOf(i, rows, tp)] += vocab;
   }
@@ -23,7 +23,7 @@ absl::StatusOr<std::vector<float>> GatherLogits(const parallel::ParallelContext&
     mine.insert(mine.end(), row.begin(), row.end());
   }
   const bool leader = context.tp_rank() == 0;
-  std::vector<int64_t> send_counts(tp, 0);
+  GroupCounts send_counts(tp);
   send_counts[0] = static_cast<int64_t>(mine.size());
   if (!leader) std::fill(counts.begin(), counts.end(), 0);
   int64_t total = 0;

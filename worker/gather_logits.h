@@ -1,4 +1,5 @@
-// The logits that a sequence wants whole (OUTPUT_LOGITS, for scoring): from each row's home to the group's leader.
+// The logits that a sequence wants whole (OUTPUT_LOGITS, for scoring): from each row's home to the group's leader. The
+// only part of a step that allocates, where they are wanted.
 #pragma once
 
 #include <vector>

@@ -61,11 +61,9 @@ absl::StatusOr<nlohmann::json> MeasureExchanges(parallel::Communicator& world) {
     if (size > 8 || (size & (size - 1)) != 0) continue;  // a tensor-parallel group has 1, 2, 4 or 8 ranks
     const std::vector<float> partial(exchange.rows * kHidden, 1.0f);
     std::vector<float> sums(partial.size()), scratch(2 * (partial.size() + kHidden * size));
-    ATOLL_ASSIGN_OR_RETURN(const double seconds, Median(exchange.repeats, [&]() -> absl::Status {
-                             ATOLL_ASSIGN_OR_RETURN(parallel::Pending sum,
-                                                    parallel::StartAllReduce(world, partial, exchange.rows, kHidden,
-                                                                             scratch, sums, {"measure"}));
-                             return sum.Wait(Deadline::After(kPatience));
+    ATOLL_ASSIGN_OR_RETURN(const double seconds, Median(exchange.repeats, [&] {
+                             return parallel::AllReduce(world, partial, exchange.rows, kHidden, scratch, sums,
+                                                        {"measure"}, Deadline::After(kPatience));
                            }));
     entries.push_back(Entry(exchange, static_cast<int64_t>(partial.size()) * 4 * 2 * (size - 1) / size, seconds));
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <unordered_map>
+#include <utility>
 
 #include "models/logits.h"
 #include "parallel/base/mix.h"
@@ -19,18 +19,27 @@ bool HasPenalties(const v1::Sampling& p) {
          p.frequency_penalty() != 0;
 }
 
+// seen: scratch, zeros before and after.
 void Penalize(std::span<const int32_t> prompt_ids, std::span<const int32_t> emitted_ids, const v1::Sampling& params,
-              std::span<float> logits) {
-  std::unordered_map<int32_t, int> emitted;  // how often each id was emitted; 0: only in the prompt
-  for (const int32_t id : prompt_ids) emitted.emplace(id, 0);
-  for (const int32_t id : emitted_ids) ++emitted[id];
+              std::span<float> logits, std::vector<int32_t>* seen) {
+  if (seen->size() < logits.size()) seen->resize(logits.size());
+  const auto for_ids = [&](std::span<const int32_t> ids, const auto& body) {
+    for (const int32_t id : ids) {
+      if (id >= 0 && id < static_cast<int32_t>(logits.size())) body((*seen)[id], logits[id]);
+    }
+  };
+  // Of each id one more than how often it was emitted.
+  for_ids(prompt_ids, [](int32_t& times, float&) { times = 1; });
+  for_ids(emitted_ids, [](int32_t& times, float&) { times = std::max(times, 1) + 1; });
   const float repetition = params.repetition_penalty() == 0 ? 1 : params.repetition_penalty();
-  for (const auto& [id, count] : emitted) {
-    if (id < 0 || id >= static_cast<int32_t>(logits.size())) continue;
-    float& logit = logits[id];
+  const auto penalize = [&](int32_t& times, float& logit) {
+    const int32_t emitted = std::exchange(times, 0) - 1;
+    if (emitted < 0) return;  // done already
     logit = logit > 0 ? logit / repetition : logit * repetition;
-    if (count > 0) logit -= params.presence_penalty() + params.frequency_penalty() * static_cast<float>(count);
-  }
+    if (emitted > 0) logit -= params.presence_penalty() + params.frequency_penalty() * static_cast<float>(emitted);
+  };
+  for_ids(prompt_ids, penalize);
+  for_ids(emitted_ids, penalize);
 }
 
 // Draws by temperature, after top-k, top-p and min-p. The whole vocabulary is never sorted: what no cut can keep is
@@ -90,8 +99,8 @@ float LogProbability(std::span<const float> logits, int32_t token) {
   return static_cast<float>(static_cast<double>(logits[token]) - models::LogSumExp(logits));
 }
 
-std::vector<TokenLogprob> MostLikely(std::span<const float> logits, int64_t count, int64_t vocab_limit,
-                                     SamplerScratch* scratch) {
+std::span<const TokenLogprob> MostLikely(std::span<const float> logits, int64_t count, int64_t vocab_limit,
+                                         SamplerScratch* scratch) {
   const auto better = [&](int32_t a, int32_t b) {
     const float x = Ordered(logits[a]), y = Ordered(logits[b]);
     return x > y || (x == y && a < b);
@@ -103,7 +112,8 @@ std::vector<TokenLogprob> MostLikely(std::span<const float> logits, int64_t coun
   count = std::min<int64_t>(count, static_cast<int64_t>(order.size()));
   std::partial_sort(order.begin(), order.begin() + count, order.end(), better);
   const double sum = models::LogSumExp(logits);
-  std::vector<TokenLogprob> top;
+  std::vector<TokenLogprob>& top = scratch->top;
+  top.clear();
   for (int64_t i = 0; i < count; ++i) {
     top.push_back({order[i], static_cast<float>(static_cast<double>(Ordered(logits[order[i]])) - sum)});
   }
@@ -117,7 +127,7 @@ Sampled SampleToken(std::span<const float> logits, std::span<const int32_t> prom
   if (vocab_limit > 0 && vocab_limit < static_cast<int64_t>(logits.size())) candidates = logits.first(vocab_limit);
   if (HasPenalties(params)) {
     scratch->logits.assign(candidates.begin(), candidates.end());
-    Penalize(prompt_ids, emitted_ids, params, scratch->logits);
+    Penalize(prompt_ids, emitted_ids, params, scratch->logits, &scratch->seen);
     candidates = scratch->logits;
   }
   Sampled sampled;

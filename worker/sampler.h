@@ -25,10 +25,16 @@ struct Candidate {
   double weight = 0;  // exp((logit - best logit) / temperature)
   int32_t id = 0;
 };
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+};
 struct SamplerScratch {
   std::vector<float> logits;
   std::vector<int32_t> order;
+  std::vector<int32_t> seen;  // by id: 0 between calls
   std::vector<Candidate> candidates;
+  std::vector<TokenLogprob> top;
 };
 
 // logits [vocab]; ids >= vocab_limit (padding rows of the embedding) are never chosen. `position`: the new token's.
@@ -40,13 +46,9 @@ Sampled SampleToken(std::span<const float> logits, std::span<const int32_t> prom
 float LogProbability(std::span<const float> logits, int32_t token);
 
 // The `count` most likely tokens (fewer where there are fewer), the best first, ties to the lowest id: LogProbability
-// of each, to the bit. Ids >= vocab_limit are left out, as they are never chosen.
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0;
-};
-std::vector<TokenLogprob> MostLikely(std::span<const float> logits, int64_t count, int64_t vocab_limit,
-                                     SamplerScratch* scratch);
+// of each, to the bit. Ids >= vocab_limit are left out, as they are never chosen. They lie in the scratch.
+std::span<const TokenLogprob> MostLikely(std::span<const float> logits, int64_t count, int64_t vocab_limit,
+                                         SamplerScratch* scratch);
 
 // 64 random bits of a counter-based generator: the same arguments, the same bits, on every machine.
 uint64_t KeyedRandom(uint64_t seed, uint64_t choice, uint64_t position);

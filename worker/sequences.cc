@@ -34,6 +34,10 @@ absl::Status SequenceTable::UpdateBlocks(const v1::StepPlan& plan, const v1::Seq
     return Internal("step {}: {} new blocks and {} groups of sequence {}; a line has {} of {}", plan.step(),
                     rows.new_blocks_size(), rows.dropped_size(), rows.id(), line, groups);
   }
+  // Room for as many tokens as the blocks lead to, so that no step has to make it while it samples.
+  const int64_t most = lines * models::kKvBlockTokens + 1 - sequence->prompt_length();
+  const auto room = static_cast<int64_t>(sequence->emitted.capacity());
+  if (most > room) sequence->emitted.reserve(std::max(most, 2 * room));
   int64_t column = 0;
   for (int64_t g = 0; g < rows.dropped_size(); column += layout_.groups[g++].blocks) {
     for (int64_t& at = sequence->dropped[g]; at < std::min<int64_t>(rows.dropped(g), lines); ++at) {
@@ -64,17 +68,17 @@ absl::Status SequenceTable::Apply(const v1::StepPlan& plan) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<StepBatch> SequenceTable::Build(const v1::StepPlan& plan) const {
-  StepBatch batch;
+absl::Status SequenceTable::Build(const v1::StepPlan& plan, StepBatch* batch) const {
+  batch->Clear();
   for (int index = 0; index < plan.rows_size(); ++index) {
     const v1::SequenceRows& rows = plan.rows(index);
     const SequenceState& sequence = sequences_.at(rows.id());
     ATOLL_RETURN_IF_ERROR(CheckRows(plan, rows, sequence));
-    batch.sequences.push_back({.row_begin = static_cast<int64_t>(batch.ids.size()),
-                               .rows = rows.rows(),
-                               .position = rows.position(),
-                               .prompt_length = sequence.prompt_length(),
-                               .blocks = sequence.blocks});
+    batch->sequences.push_back({.row_begin = static_cast<int64_t>(batch->ids.size()),
+                                .rows = rows.rows(),
+                                .position = rows.position(),
+                                .prompt_length = sequence.prompt_length(),
+                                .blocks = sequence.blocks});
     for (int64_t row = 0; row < rows.rows(); ++row) {
       const int64_t next = rows.position() + row + 1;
       LogitUse use{.plan_row = index, .position = next};
@@ -84,13 +88,13 @@ absl::StatusOr<StepBatch> SequenceTable::Build(const v1::StepPlan& plan) const {
         use.target = sequence.prompt[next];
       }
       if (use.sample || use.logits || use.target >= 0) {
-        batch.logit_rows.push_back(static_cast<int32_t>(batch.ids.size()));
-        batch.uses.push_back(use);
+        batch->logit_rows.push_back(static_cast<int32_t>(batch->ids.size()));
+        batch->uses.push_back(use);
       }
-      batch.ids.push_back(sequence.TokenAt(next - 1));
+      batch->ids.push_back(sequence.TokenAt(next - 1));
     }
   }
-  return batch;
+  return absl::OkStatus();
 }
 
 }  // namespace atl::worker

@@ -1,7 +1,7 @@
 // What a rank knows of its attention group's sequences, kept up to date by the deltas of step plans.
 //
 //   ATOLL_RETURN_IF_ERROR(table.Apply(plan));                       // removed, added, new KV blocks
-//   ATOLL_ASSIGN_OR_RETURN(StepBatch batch, table.Build(plan));     // rows of this step, ready for Model::Forward
+//   ATOLL_RETURN_IF_ERROR(table.Build(plan, &batch));               // rows of this step, ready for Model::Forward
 //   table.Emit(id, token);                                          // what the step sampled
 //
 // The same on every rank of the group. Errors are Internal: the coordinator broke the protocol (an id that is not
@@ -46,6 +46,12 @@ struct StepBatch {
   std::vector<int32_t> logit_rows;              // ascending
   std::vector<LogitUse> uses;                   // [logit_rows]
 
+  void Clear() {
+    ids.clear();
+    sequences.clear();
+    logit_rows.clear();
+    uses.clear();
+  }
   models::Batch view() const { return {.ids = ids, .sequences = sequences, .logit_rows = logit_rows}; }
 };
 
@@ -54,7 +60,8 @@ class SequenceTable {
   explicit SequenceTable(models::KvLayout layout) : layout_(std::move(layout)) {}
 
   absl::Status Apply(const v1::StepPlan& plan);
-  absl::StatusOr<StepBatch> Build(const v1::StepPlan& plan) const;  // refers to this table until the next Apply
+  // Makes *batch anew, in the memory that it has; it refers to this table until the next Apply.
+  absl::Status Build(const v1::StepPlan& plan, StepBatch* batch) const;
   const SequenceState& at(uint64_t id) const { return sequences_.at(id); }
   void Emit(uint64_t id, int32_t token) { sequences_.at(id).emitted.push_back(token); }
   size_t size() const { return sequences_.size(); }

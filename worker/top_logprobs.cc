@@ -16,41 +16,37 @@ void TopRows::AddTo(int64_t row, int64_t count, v1::SequenceOutput* output) cons
   }
 }
 
-absl::StatusOr<TopRows> GatherTop(const parallel::ParallelContext& context, int64_t vocab_limit,
-                                  const SequenceTable& sequences, const v1::StepPlan& plan, const StepBatch& batch,
-                                  const models::LogitRows& logits) {
-  TopRows top;
-  for (const LogitUse& use : batch.uses) {
-    if (use.sample) {
-      const int64_t asked = sequences.at(plan.rows(use.plan_row).id()).sampling.top_logprobs();
-      top.width = std::max(top.width, asked);
-    }
-  }
-  if (top.width == 0) return top;
+absl::Status GatherTop(const parallel::ParallelContext& context, int64_t vocab_limit, const SequenceTable& sequences,
+                       const v1::StepPlan& plan, const StepBatch& batch, const models::LogitRows& logits,
+                       TopRows* top) {
+  const auto asked_of = [&](const LogitUse& use) -> int64_t {
+    return use.sample ? sequences.at(plan.rows(use.plan_row).id()).sampling.top_logprobs() : 0;
+  };
+  top->width = 0;
+  for (const LogitUse& use : batch.uses) top->width = std::max(top->width, asked_of(use));
+  if (top->width == 0) return absl::OkStatus();
   const auto rows = static_cast<int64_t>(batch.uses.size());
   const int64_t vocab = logits.count > 0 ? static_cast<int64_t>(logits.values.size()) / logits.count : 0;
-  std::vector<TokenLogprob> mine(logits.count * top.width, TokenLogprob{-1, 0});
-  SamplerScratch scratch;
+  top->values.assign(rows * top->width, {-1, 0});
+  const auto mine = std::span(top->values).subspan(logits.first * top->width, logits.count * top->width);
+  thread_local SamplerScratch scratch;
   for (int64_t i = 0; i < logits.count; ++i) {
-    const LogitUse& use = batch.uses[logits.first + i];
-    if (!use.sample) continue;
-    const int64_t asked = sequences.at(plan.rows(use.plan_row).id()).sampling.top_logprobs();
+    const int64_t asked = asked_of(batch.uses[logits.first + i]);
+    if (asked == 0) continue;
     const auto best = MostLikely(logits.values.subspan(i * vocab, vocab), asked, vocab_limit, &scratch);
-    std::copy(best.begin(), best.end(), mine.begin() + i * top.width);
+    std::copy(best.begin(), best.end(), mine.begin() + i * top->width);
   }
-  top.values.resize(rows * top.width);
-  const int64_t row_bytes = top.width * static_cast<int64_t>(sizeof(TokenLogprob));
-  std::vector<int64_t> counts(context.topology.tp);
+  GroupCounts counts(context.topology.tp);
   for (int peer = 0; peer < context.topology.tp; ++peer) {
-    counts[peer] = EvenPart(rows, peer, context.topology.tp).size() * row_bytes;
+    counts[peer] =
+        EvenPart(rows, peer, context.topology.tp).size() * top->width * static_cast<int64_t>(sizeof(TokenLogprob));
   }
-  const auto bytes = [&](std::vector<TokenLogprob>& values) {
-    return Buffer{values.data(), static_cast<int64_t>(values.size() * sizeof(TokenLogprob)), DType::kU8};
+  const auto bytes = [](std::span<TokenLogprob> values) {
+    return Buffer{values.data(), static_cast<int64_t>(values.size_bytes()), DType::kU8};
   };
   ATOLL_ASSIGN_OR_RETURN(parallel::Pending gathered,
-                         context.tp_group->StartAllGatherV(bytes(mine), bytes(top.values), counts, {"top logprobs"}));
-  ATOLL_RETURN_IF_ERROR(gathered.Wait(context.NextDeadline()));
-  return top;
+                         context.tp_group->StartAllGatherV(bytes(mine), bytes(top->values), counts, {"top logprobs"}));
+  return gathered.Wait(context.NextDeadline());
 }
 
 }  // namespace atl::worker

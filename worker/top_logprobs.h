@@ -1,6 +1,6 @@
 // The most likely tokens beside each sampled one, where a sequence asks for them: from each row's home to the group.
 //
-//   ATOLL_ASSIGN_OR_RETURN(const TopRows top, GatherTop(context, sample_vocab, sequences, plan, batch, logits));
+//   ATOLL_RETURN_IF_ERROR(GatherTop(context, sample_vocab, sequences, plan, batch, logits, &top));
 //   top.AddTo(row, count, output);
 //
 // A row's logits are whole at its home, and softmax runs over them in one order: the values do not depend on the
@@ -21,9 +21,8 @@ struct TopRows {
   void AddTo(int64_t row, int64_t count, v1::SequenceOutput* output) const;
 };
 
-// Every rank of the group calls it. Ids >= vocab_limit are not reported.
-absl::StatusOr<TopRows> GatherTop(const parallel::ParallelContext& context, int64_t vocab_limit,
-                                  const SequenceTable& sequences, const v1::StepPlan& plan, const StepBatch& batch,
-                                  const models::LogitRows& logits);
+// Makes *top anew, in the memory that it has. Every rank of the group calls it. Ids >= vocab_limit are not reported.
+absl::Status GatherTop(const parallel::ParallelContext& context, int64_t vocab_limit, const SequenceTable& sequences,
+                       const v1::StepPlan& plan, const StepBatch& batch, const models::LogitRows& logits, TopRows* top);
 
 }  // namespace atl::worker

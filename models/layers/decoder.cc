@@ -118,7 +118,7 @@ class Decoder : public Model {
       kernels::Scale(EmbeddingScale(r_.spec.embedding_scale, step.wire), size, x.data());
     }
     if (!r_.spec.learned_positions) return absl::OkStatus();
-    std::vector<float> row(r_.spec.hidden);
+    const std::span<float> row = r_.workspace.Take<float>("position", r_.spec.hidden);
     for (const SequenceRows& sequence : step.batch.sequences) {
       for (int64_t i = 0; i < sequence.rows; ++i) {
         const int64_t at = sequence.row_begin + i - step.home.begin, position = sequence.position + i;
@@ -140,13 +140,8 @@ class Decoder : public Model {
                 r_.shape.max_batch_tokens);
     const int64_t table = rows * RotaryWidth(r_.spec);
     const std::span<float> all = r_.workspace.Take<float>("rope", static_cast<int64_t>(ropes_.size()) * table);
-    std::vector<std::span<const float>> rotary;
-    for (size_t i = 0; i < ropes_.size(); ++i) {
-      const std::span<float> mine = all.subspan(i * table, table);
-      RotaryTable(ropes_[i], batch, mine);
-      rotary.emplace_back(mine);
-    }
-    std::vector<int64_t> homes(tp);
+    for (size_t i = 0; i < ropes_.size(); ++i) RotaryTable(ropes_[i], batch, all.subspan(i * table, table));
+    GroupCounts homes(tp);
     for (int rank = 0; rank < tp; ++rank) homes[rank] = EvenPart(rows, rank, tp).size();
     return {.batch = batch,
             .context = context,
@@ -155,9 +150,9 @@ class Decoder : public Model {
             .wire = r_.shape.numerics.wire,
             .rows = rows,
             .home = EvenPart(rows, context.tp_rank(), tp),
-            .homes = std::move(homes),
+            .homes = homes,
             .costs = &costs_,
-            .rotary = std::move(rotary)};
+            .rotary = all};
   }
 
   const Runtime r_;

@@ -20,7 +20,7 @@ absl::Status Embed(const Step& step, const Embedding& embedding, std::span<float
 
   // To each home, the rows that I own, in the batch's order; from each owner, my home rows likewise.
   const std::span<float> send = step.workspace.Take<float>("embedding.send", step.rows * width);
-  std::vector<int64_t> send_counts(tp), recv_counts(tp);
+  GroupCounts send_counts(tp), recv_counts(tp);
   const int64_t first = EvenPart(embedding.vocab, me, tp).begin;
   float* to = send.data();
   for (int64_t row = 0; row < step.rows; ++row) {
@@ -38,11 +38,11 @@ absl::Status Embed(const Step& step, const Embedding& embedding, std::span<float
                                                      Buffer::Of(recv), recv_counts, {"embedding", -1}));
   ATOLL_RETURN_IF_ERROR(move.Wait(step.context.NextDeadline()));
 
-  std::vector<const float*> next(tp, recv.data());
+  GroupCounts next(tp);  // of each owner's rows, where the next one stands
   for (int rank = 1; rank < tp; ++rank) next[rank] = next[rank - 1] + recv_counts[rank - 1];
   for (int64_t row = step.home.begin; row < step.home.end; ++row) {
-    const float*& from = next[owner(row)];
-    std::copy_n(from, width, out.data() + (row - step.home.begin) * width);
+    int64_t& from = next[owner(row)];
+    std::copy_n(recv.data() + from, width, out.data() + (row - step.home.begin) * width);
     from += width;
   }
   return absl::OkStatus();

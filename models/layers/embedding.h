@@ -3,6 +3,8 @@
 // rounded or added.
 #pragma once
 
+#include <vector>
+
 #include "models/kernels/kernels.h"
 #include "models/layers/step.h"
 

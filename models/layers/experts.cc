@@ -30,18 +30,22 @@ void RunPackedExperts(const Step& step, const std::vector<Expert>& experts, cons
         }
       }
     });
-    std::vector<GatedPart> parts;
+    const std::span<GatedPart> all =
+        step.workspace.Take<GatedPart>("experts.parts", std::min<int64_t>(pairs, std::ssize(experts)));
+    static_assert(sizeof(GatedPart) <= kGatedPartBytes);
+    int64_t used = 0;
     for (int64_t at = begin; at < begin + pairs;) {
       while (in.pair_begin[e + 1] <= at) ++e;
       const int64_t count = std::min<int64_t>(in.pair_begin[e + 1], begin + pairs) - at;
-      parts.push_back({.gate = &experts[e].gate,
-                       .up = &experts[e].up,
-                       .down = &experts[e].down,
-                       .in = kernels::QuantizedRows(rows).Rows(at - begin, count),
-                       .inner = inner.Rows(at - begin, count),
-                       .first_row = at});
+      all[used++] = {.gate = &experts[e].gate,
+                     .up = &experts[e].up,
+                     .down = &experts[e].down,
+                     .in = kernels::QuantizedRows(rows).Rows(at - begin, count),
+                     .inner = inner.Rows(at - begin, count),
+                     .first_row = at};
       at += count;
     }
+    const std::span<const GatedPart> parts = all.first(used);
     for (const GatedPart& part : parts) CountProducts(step, part);
     RunGated(step.pool, Activation::kSilu, parts);
     RunDown(step.pool, parts, results);

@@ -3,7 +3,7 @@
 // of about the same size from one list, so it does not matter how rows are spread over experts.
 //
 //   if (ArePacked(gate, up, down)) {
-//     std::vector<GatedPart> parts = ...;                  // all of one shape
+//     const std::span<const GatedPart> parts = ...;        // all of one shape
 //     RunGated(step.pool, activation, parts);              // part.inner = quantised act(gate(x)) * up(x)
 //     RunDown(step.pool, parts, y);                        // row r of a part: y[part.first_row + r]
 //

@@ -66,9 +66,8 @@ absl::Status NormAllHeads(const Step& step, const Gqa& gqa, const Heads& query, 
 }
 
 void RotateHeads(const Step& step, const Gqa& gqa, const Heads& heads) {
-  const std::span<const float> table = step.rotary[gqa.rope];
   for (int64_t row = 0; row < step.rows; ++row) {
-    const float* turns = table.data() + row * heads.width;
+    const float* turns = step.Rotary(gqa.rope, row, heads.width);
     for (int64_t head = 0; head < heads.count; ++head) {
       float* x = heads.Row(row) + head * heads.width;
       gqa.interleaved ? Rotate(turns, heads.width, x) : RotateHalves(turns, heads.width, x);

@@ -15,7 +15,7 @@ absl::StatusOr<LogitRows> RunHead(const Step& step, const Head& head, std::span<
   if (count == 0) return LogitRows{};
 
   // Wanted rows ascend, and homes are runs of rows: gathered by rank they are in the order of logit_rows.
-  std::vector<int64_t> wanted_of(tp);
+  GroupCounts wanted_of(tp);
   const std::span<float> rows = step.workspace.Take<float>("head.rows", count * hidden);
   int64_t at = 0;
   for (const int32_t row : step.batch.logit_rows) {
@@ -37,7 +37,7 @@ absl::StatusOr<LogitRows> RunHead(const Step& step, const Head& head, std::span<
 
   const std::span<float> logits = step.workspace.Take<float>("logits", mine.size() * head.vocab);
   const std::span<float> recv = tp == 1 ? logits : step.workspace.Take<float>("head.recv", mine.size() * head.vocab);
-  std::vector<int64_t> send_counts(tp), recv_counts(tp);
+  GroupCounts send_counts(tp), recv_counts(tp);
   for (int rank = 0; rank < tp; ++rank) {
     send_counts[rank] = EvenPart(count, rank, tp).size() * my_vocab;
     recv_counts[rank] = mine.size() * EvenPart(head.vocab, rank, tp).size();

@@ -4,8 +4,6 @@
 //   linear.Apply(in, y);                   // other products of the same rows share `in`, and what it was rounded to
 #pragma once
 
-#include <vector>
-
 #include "models/kernels/kernels.h"
 #include "models/layers/step.h"
 #include "parallel/base/partition.h"
@@ -31,7 +29,7 @@ class Activations {
 
 struct Linear {
   kernels::Matrix weight;
-  std::vector<int64_t> cuts;    // borders of the canonical blocks along K, relative to this rank's first
+  BlockCuts cuts;               // borders of the canonical blocks along K, relative to this rank's first
   const float* bias = nullptr;  // [out]; added where the sum is whole, at the rows' homes for a share
 
   // y [rows, out] = x [rows, in] W^T; for a share, the sum over this rank's blocks: its subtree of the fixed tree.

@@ -33,7 +33,7 @@ std::span<float> HomeLatents(const Step& step, const Mla& mla, std::span<const f
       std::copy_n(query.data() + row * input, input, to);
       mla.kv_norm.Apply(from, 1, to + input);
       std::copy_n(from + rank, rotary, to + input + rank);
-      Rotate(step.rotary[0].data() + (step.home.begin + row) * rotary, rotary, to + input + rank);
+      Rotate(step.Rotary(0, step.home.begin + row, rotary), rotary, to + input + rank);
     }
   });
   return latents;
@@ -76,7 +76,7 @@ absl::Status RunMla(const Step& step, const Mla& mla, const KvCache& cache, int 
   ParallelRows(step.pool, step.rows, attention.heads * rotary * SizeOf(DType::kF32), [&](int64_t row, int64_t end) {
     for (; row < end; ++row) {
       for (int64_t head = 0; head < attention.heads; ++head) {
-        Rotate(step.rotary[0].data() + row * rotary, rotary,
+        Rotate(step.Rotary(0, row, rotary), rotary,
                query.data() + (row * attention.heads + head) * qk + attention.mla.nope_dim);
       }
     }

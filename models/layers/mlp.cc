@@ -16,7 +16,8 @@ absl::Status Sparsify(const Step& step, const Mlp& mlp, int layer, std::span<flo
   const int64_t mine = mlp.up.weight.rows;
   const auto whole = static_cast<float>(mlp.width);
   const std::span<float> partial = step.workspace.Take<float>("sums.partial", step.rows);
-  const std::span<float> sums = step.workspace.Take<float>("sums", step.rows);
+  const std::span<float> both = step.workspace.Take<float>("sums", 2 * step.rows);
+  const std::span<float> sums = both.first(step.rows), means = both.last(step.rows);
   const auto add_up = [&](const auto& term) {
     for (int64_t row = 0; row < step.rows; ++row) {
       const float* values = gate.data() + row * mine;
@@ -26,8 +27,7 @@ absl::Status Sparsify(const Step& step, const Mlp& mlp, int layer, std::span<flo
     return ReduceToAll(step, partial, 1, sums, {"sparsity", layer});
   };
   ATOLL_RETURN_IF_ERROR(add_up([](const float* x, int64_t n, int64_t) { return kernels::Sum(x, n); }));
-  std::vector<float> means(sums.begin(), sums.end());
-  for (float& mean : means) mean /= whole;
+  for (int64_t row = 0; row < step.rows; ++row) means[row] = sums[row] / whole;
   ATOLL_RETURN_IF_ERROR(
       add_up([&](const float* x, int64_t n, int64_t row) { return kernels::Squares(x, n, means[row]); }));
   for (int64_t row = 0; row < step.rows; ++row) {

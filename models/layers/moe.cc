@@ -26,7 +26,8 @@ std::span<const float> ScaleInputs(const Step& step, const parallel::Routing& ro
 absl::Status RunMoe(const Step& step, const Exchange& exchange, const Moe& moe, int layer, std::span<const float> x,
                     std::span<float> out) {
   const int64_t hidden = moe.router.gate.weight.cols;
-  const parallel::ExchangeScratch scratch{exchange.memory.Take("exchange.send"), exchange.memory.Take("exchange.recv")};
+  const parallel::ExchangeScratch scratch{exchange.memory.Take("exchange.send"), exchange.memory.Take("exchange.recv"),
+                                          exchange.memory.Take("exchange.lists")};
   const bool scaled = moe.router.spec.router == RouterKind::kScaledInputs;
 
   step.costs->Enter(Phase::kRouter);

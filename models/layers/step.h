@@ -6,6 +6,7 @@
 
 #include "models/arena.h"
 #include "models/model.h"
+#include "parallel/base/partition.h"
 #include "parallel/base/thread_pool.h"
 
 namespace atl::models {
@@ -17,10 +18,14 @@ struct Step {
   ThreadPool* pool = nullptr;
   DType wire = DType::kF32;
   int64_t rows = 0;
-  Range home;                  // rows of the batch that live here
-  std::vector<int64_t> homes;  // [tp] rows that live at each rank of the group
+  Range home;         // rows of the batch that live here
+  GroupCounts homes;  // [tp] rows that live at each rank of the group
   StepCosts* costs = nullptr;
-  std::vector<std::span<const float>> rotary;  // by rope: [rows, dim], cos, sin of each pair at the row's position
+  std::span<const float> rotary;  // [ropes, rows, dim]: cos, sin of each pair at the row's position
+
+  const float* Rotary(int64_t rope, int64_t row, int64_t dim) const {
+    return rotary.data() + (rope * rows + row) * dim;
+  }
 };
 
 }  // namespace atl::models

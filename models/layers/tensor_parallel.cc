@@ -1,7 +1,6 @@
 #include "models/layers/tensor_parallel.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "models/kernels/kernels.h"
 #include "parallel/reduce.h"
@@ -20,9 +19,9 @@ ConstBuffer ToWire(const Step& step, std::span<const float> rows, int64_t width)
 absl::StatusOr<ConstBuffer> GatherRows(const Step& step, ConstBuffer wire, std::span<const int64_t> rows_of,
                                        int64_t width, parallel::OpTag tag) {
   if (step.context.tp_group->size() == 1) return wire;
-  std::vector<int64_t> counts(rows_of.begin(), rows_of.end());
-  for (int64_t& count : counts) count *= width;
-  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  GroupCounts counts;
+  int64_t total = 0;
+  for (const int64_t rows : rows_of) total += counts.emplace_back(rows * width);
   const Buffer all = step.workspace.TakeTyped("wire.all", total, wire.type);
   ATOLL_ASSIGN_OR_RETURN(parallel::Pending gather, step.context.tp_group->StartAllGatherV(wire, all, counts, tag));
   ATOLL_RETURN_IF_ERROR(gather.Wait(step.context.NextDeadline()));
@@ -33,11 +32,9 @@ absl::Status ReduceToHomes(const Step& step, std::span<const float> partial, int
                            parallel::OpTag tag) {
   parallel::Communicator& group = *step.context.tp_group;
   const int64_t scratch = parallel::ReduceScatterScratch(step.rows, width, group.rank(), group.size());
-  ATOLL_ASSIGN_OR_RETURN(
-      parallel::Pending reduce,
-      parallel::StartReduceScatter(group, partial, step.rows, width,
-                                   step.workspace.Take<float>("reduce.scratch", scratch), out, tag, step.pool));
-  return reduce.Wait(step.context.NextDeadline());
+  return parallel::ReduceScatter(group, partial, step.rows, width,
+                                 step.workspace.Take<float>("reduce.scratch", scratch), out, tag,
+                                 step.context.NextDeadline(), step.pool);
 }
 
 absl::Status ReduceToAll(const Step& step, std::span<const float> partial, int64_t width, std::span<float> sums,
@@ -45,10 +42,8 @@ absl::Status ReduceToAll(const Step& step, std::span<const float> partial, int64
   parallel::Communicator& group = *step.context.tp_group;
   const int64_t mine = step.home.size() * width;
   const int64_t scratch = parallel::ReduceScatterScratch(step.rows, width, group.rank(), group.size()) + mine;
-  ATOLL_ASSIGN_OR_RETURN(parallel::Pending reduce,
-                         parallel::StartAllReduce(group, partial, step.rows, width,
-                                                  step.workspace.Take<float>("sums.scratch", scratch), sums, tag));
-  return reduce.Wait(step.context.NextDeadline());
+  return parallel::AllReduce(group, partial, step.rows, width, step.workspace.Take<float>("sums.scratch", scratch),
+                             sums, tag, step.context.NextDeadline());
 }
 
 }  // namespace atl::models

@@ -119,6 +119,7 @@ void PlanQuantized(const ModelSpec& spec, const RankShare& share, std::vector<Bu
   if (!spec.moe) return;
   plan->push_back({"experts.quantized", QuantizedBytes(kExpertPairs, spec.hidden)});
   plan->push_back({"experts.quantized_inner", QuantizedBytes(kExpertPairs, spec.moe->intermediate)});
+  plan->push_back({"experts.parts", std::min(kExpertPairs, spec.moe->experts) * kGatedPartBytes});
 }
 
 }  // namespace
@@ -135,6 +136,7 @@ std::vector<BufferPlan> WorkspacePlan(const ModelSpec& spec, const JobShape& sha
       {"normed", home * hidden * kF32Bytes},
       {"branch", home * hidden * kF32Bytes},
       {"rope", rows * static_cast<int64_t>(spec.ropes.size()) * RotaryWidth(spec) * kF32Bytes},
+      {"position", (spec.learned_positions ? hidden : 0) * kF32Bytes},
       {"embedding.send", rows * embedded * kF32Bytes},
       {"embedding.recv", home * embedded * kF32Bytes},
       {"wire.home", home * wire_width * wire},
@@ -175,6 +177,7 @@ std::vector<BufferPlan> ExchangePlan(const ModelSpec& spec, const JobShape& shap
                                .local_experts = static_cast<int64_t>(placement.ExpertsOf(rank).size())});
   return {{"exchange.send", worst.send},
           {"exchange.recv", worst.recv},
+          {"exchange.lists", worst.lists},
           {"exchange.results", worst.pairs * spec.hidden * wire}};
 }
 

@@ -12,6 +12,8 @@ inline constexpr int64_t kAbsorbedTile = 64;   // emitted rows, of any sequences
 inline constexpr int64_t kExpertTile = 64;     // rows that pass through an expert together
 inline constexpr int64_t kExpertPairs = 512;   // of (row, expert) that pass through packed experts together
 
+inline constexpr int64_t kGatedPartBytes = 112;  // of one of those experts' entry (models/layers/gated.h)
+
 // Of rows quantised for products of integers, as models/kernels/packed.h lays them out.
 constexpr int64_t QuantizedBytes(int64_t rows, int64_t depth) { return rows * ((depth + 31) / 32) * 40; }
 

@@ -25,27 +25,63 @@ struct Contribution {
 };
 
 struct Exchange {
-  std::vector<Contribution> members;
-  int finished = 0;  // members that have returned from it: the last one removes it
+  explicit Exchange(int size) : members(size) {
+    for (Contribution& member : members) member.send_bytes.resize(size);
+  }
+  std::vector<Contribution> members;  // [size]
+  int finished = 0;                   // members that have returned from it: the last one removes it
 };
 
 // Shared by the members of one group.
 struct Board {
-  Board(int size, std::shared_ptr<Verdict> verdict) : size(size), verdict(std::move(verdict)) {}
+  Board(int size, std::shared_ptr<Verdict> verdict) : size(size), verdict(std::move(verdict)) {
+    // While a slow member has not left the operations it waited for together, two of a dispatch, the others are in the
+    // next one. Who waits for more than that at once makes room for it when it first happens.
+    constexpr uint64_t kAtOnce = 4;
+    for (uint64_t number = 0; number < kAtOnce; ++number) Open(number);
+    for (uint64_t number = 0; number < kAtOnce; ++number) Close(number);
+  }
+
+  // Both with the mutex held. The first member to come opens an operation's exchange, the last to go closes it.
+  Exchange& Open(uint64_t number) {
+    if (!over.empty() && !exchanges.contains(number)) {
+      over.back().key() = number;
+      exchanges.insert(std::move(over.back()));
+      over.pop_back();
+    }
+    return exchanges.try_emplace(number, size).first->second;
+  }
+  void Close(uint64_t number) {
+    auto node = exchanges.extract(number);
+    node.mapped().finished = 0;
+    for (Contribution& member : node.mapped().members) member.arrived = member.taken = false;
+    over.push_back(std::move(node));
+  }
+
   const int size;
   const std::shared_ptr<Verdict> verdict;
   std::mutex mutex;
-  std::map<uint64_t, Exchange> exchanges;  // by operation number
+  std::map<uint64_t, Exchange> exchanges;                     // by operation number
+  std::vector<std::map<uint64_t, Exchange>::node_type> over;  // kept, with the memory of their lists, for those to come
   // Groups under construction: one board for each (creation number, members), taken by each member once.
   std::map<std::pair<uint64_t, std::vector<int>>, std::pair<std::shared_ptr<Board>, int>> children;
 };
 
-class InprocOp : public PendingOp {
+class InprocOp : public ReusedOp<InprocOp> {
  public:
-  InprocOp(std::shared_ptr<Board> board, OpInfo info, std::byte* recv, std::vector<int64_t> recv_bytes, int root)
-      : board_(std::move(board)), info_(info), recv_(recv), recv_bytes_(std::move(recv_bytes)), root_(root) {}
+  // recv_bytes(peer): what is expected from it.
+  template <typename RecvBytes>
+  void Begin(std::shared_ptr<Board> board, const OpInfo& info, void* recv, const RecvBytes& recv_bytes, int root) {
+    board_ = std::move(board);
+    info_ = info;
+    recv_ = static_cast<std::byte*>(recv);
+    recv_bytes_.resize(info.size);
+    for (int peer = 0; peer < info.size; ++peer) recv_bytes_[peer] = recv_bytes(peer);
+    root_ = root;
+    complete_ = false;
+  }
 
-  ~InprocOp() override {
+  void End() {
     if (complete_) return;
     std::lock_guard lock(board_->mutex);  // whoever is copying from this rank's buffer finishes first
     board_->verdict->Revoke(fmt::format("rank {} left {} #{} early", info_.rank, Name(info_.kind), info_.number));
@@ -54,7 +90,7 @@ class InprocOp : public PendingOp {
   absl::StatusOr<bool> Test() override {
     std::lock_guard lock(board_->mutex);
     ATOLL_RETURN_IF_ERROR(board_->verdict->Check(info_));
-    Exchange& exchange = board_->exchanges[info_.number];
+    Exchange& exchange = board_->exchanges.at(info_.number);
     Contribution& mine = exchange.members[info_.rank];
     if (!mine.taken) {
       if (!AllArrived(exchange)) return false;
@@ -64,7 +100,7 @@ class InprocOp : public PendingOp {
     for (const Contribution& member : exchange.members) {
       if (!member.taken) return false;
     }
-    if (++exchange.finished == info_.size) board_->exchanges.erase(info_.number);
+    if (++exchange.finished == info_.size) board_->Close(info_.number);
     complete_ = true;
     return true;
   }
@@ -112,13 +148,18 @@ class InprocOp : public PendingOp {
     return absl::OkStatus();
   }
 
-  const std::shared_ptr<Board> board_;
-  const OpInfo info_;
-  std::byte* const recv_;
-  const std::vector<int64_t> recv_bytes_;  // [size]
-  const int root_;
-  bool complete_ = false;
+  std::shared_ptr<Board> board_;
+  OpInfo info_;
+  std::byte* recv_ = nullptr;
+  std::vector<int64_t> recv_bytes_;  // [size]
+  int root_ = 0;
+  bool complete_ = true;
 };
+
+// What goes to or comes from a peer, as Publish asks for it.
+auto Bytes(std::span<const int64_t> counts, DType type) {
+  return [=](int peer) { return counts[peer] * SizeOf(type); };
+}
 
 class InprocCommunicator : public Communicator {
  public:
@@ -135,7 +176,7 @@ class InprocCommunicator : public Communicator {
     const OpInfo info = NextOp(OpKind::kAllToAllV, tag);
     ATOLL_RETURN_IF_ERROR(CheckCounts(info, "send", send_counts, send.count));
     ATOLL_RETURN_IF_ERROR(CheckCounts(info, "recv", recv_counts, recv.count));
-    return Publish(info, send.data, Bytes(send_counts, send.type), recv.data, Bytes(recv_counts, recv.type), 0);
+    return Publish(info, send.data, Bytes(send_counts, send.type), recv.data, Bytes(recv_counts, recv.type));
   }
 
   absl::StatusOr<Pending> StartAllGatherV(ConstBuffer send, Buffer recv, std::span<const int64_t> recv_counts,
@@ -143,19 +184,21 @@ class InprocCommunicator : public Communicator {
     const OpInfo info = NextOp(OpKind::kAllGatherV, tag);
     ATOLL_RETURN_IF_ERROR(CheckCounts(info, "recv", recv_counts, recv.count));
     ATOLL_RETURN_IF_ERROR(CheckGatherSend(info, send.count, recv_counts[rank_]));
-    std::vector<int64_t> send_bytes(size(), recv_counts[rank_] * SizeOf(send.type));
-    return Publish(info, send.data, std::move(send_bytes), recv.data, Bytes(recv_counts, recv.type), 0);
+    const int64_t mine = recv_counts[rank_] * SizeOf(send.type);
+    return Publish(
+        info, send.data, [=](int) { return mine; }, recv.data, Bytes(recv_counts, recv.type));
   }
 
   absl::StatusOr<Pending> StartBroadcast(Buffer buffer, int root, OpTag tag) override {
     const OpInfo info = NextOp(OpKind::kBroadcast, tag);
     ATOLL_RETURN_IF_ERROR(CheckRoot(info, root));
-    std::vector<int64_t> bytes(size(), buffer.bytes());
+    const auto bytes = [&](int) { return buffer.bytes(); };
     return Publish(info, buffer.data, bytes, buffer.data, bytes, root);
   }
 
   absl::StatusOr<Pending> StartBarrier(OpTag tag) override {
-    return Publish(NextOp(OpKind::kBarrier, tag), nullptr, {}, nullptr, {}, 0);
+    const auto nothing = [](int) { return int64_t{0}; };
+    return Publish(NextOp(OpKind::kBarrier, tag), nullptr, nothing, nullptr, nothing);
   }
 
   void Revoke(const std::string& reason) override { board_->verdict->Revoke(reason); }
@@ -175,27 +218,22 @@ class InprocCommunicator : public Communicator {
  private:
   OpInfo NextOp(OpKind kind, OpTag tag) { return {kind, operations_++, tag, rank_, size(), epoch_}; }
 
-  static std::vector<int64_t> Bytes(std::span<const int64_t> counts, DType type) {
-    std::vector<int64_t> bytes(counts.begin(), counts.end());
-    for (int64_t& b : bytes) b *= SizeOf(type);
-    return bytes;
-  }
-
-  absl::StatusOr<Pending> Publish(const OpInfo& info, const void* send, std::vector<int64_t> send_bytes, void* recv,
-                                  std::vector<int64_t> recv_bytes, int root) {
+  // send_bytes(peer), recv_bytes(peer): what goes to each member and comes from it.
+  template <typename SendBytes, typename RecvBytes>
+  absl::StatusOr<Pending> Publish(const OpInfo& info, const void* send, const SendBytes& send_bytes, void* recv,
+                                  const RecvBytes& recv_bytes, int root = 0) {
     {
       std::lock_guard lock(board_->mutex);
       ATOLL_RETURN_IF_ERROR(board_->verdict->Check(info));
-      Exchange& exchange = board_->exchanges[info.number];
-      if (exchange.members.empty()) exchange.members.resize(info.size);
-      Contribution& mine = exchange.members[rank_];
+      Contribution& mine = board_->Open(info.number).members[rank_];
       mine.arrived = true;
       mine.kind = info.kind;
       mine.send = static_cast<const std::byte*>(send);
-      mine.send_bytes = std::move(send_bytes);
+      for (int peer = 0; peer < info.size; ++peer) mine.send_bytes[peer] = send_bytes(peer);
     }
-    return Pending(
-        std::make_unique<InprocOp>(board_, info, static_cast<std::byte*>(recv), std::move(recv_bytes), root));
+    OpHandle<InprocOp> op = InprocOp::Reuse(spare_);
+    op->Begin(board_, info, recv, recv_bytes, root);
+    return Pending(std::move(op));
   }
 
   // The first member to come makes the board; without a verdict to share it opens an epoch of its own.
@@ -213,6 +251,7 @@ class InprocCommunicator : public Communicator {
   }
 
   const std::shared_ptr<Board> board_;
+  const std::shared_ptr<InprocOp::Spare> spare_ = std::make_shared<InprocOp::Spare>();
   const int rank_;
   const uint64_t epoch_;
   uint64_t operations_ = 0;

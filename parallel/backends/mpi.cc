@@ -27,10 +27,20 @@ absl::Status MpiError(const std::string& what, int code) {
   return Internal("{}: MPI error {}: {}", what, code, std::string(text, length));
 }
 
-class MpiOp : public PendingOp {
+class MpiOp : public ReusedOp<MpiOp> {
  public:
-  MpiOp(MPI_Comm comm, std::shared_ptr<const Verdict> verdict, const OpInfo& info, int64_t max_message_bytes)
-      : comm_(comm), verdict_(std::move(verdict)), info_(info), max_message_bytes_(max_message_bytes) {}
+  void Begin(MPI_Comm comm, std::shared_ptr<const Verdict> verdict, const OpInfo& info, int64_t max_message_bytes) {
+    comm_ = comm;
+    verdict_ = std::move(verdict);
+    info_ = info;
+    max_message_bytes_ = max_message_bytes;
+  }
+
+  void End() {
+    messages_.clear();
+    requests_.clear();
+    complete_ = 0;
+  }
 
   absl::Status Send(int peer, const std::byte* data, int64_t bytes) {
     return InPieces(bytes, [&](int64_t offset, int piece) {
@@ -111,10 +121,10 @@ class MpiOp : public PendingOp {
     return bytes == message.bytes ? absl::OkStatus() : SizeMismatch(info_, message.peer, bytes, message.bytes);
   }
 
-  const MPI_Comm comm_;
-  const std::shared_ptr<const Verdict> verdict_;
-  const OpInfo info_;
-  const int64_t max_message_bytes_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  std::shared_ptr<const Verdict> verdict_;
+  OpInfo info_;
+  int64_t max_message_bytes_ = 0;
   std::vector<Message> messages_;      // of each request
   std::vector<MPI_Request> requests_;  // MPI_REQUEST_NULL once complete
   std::vector<int> indices_;           // what one MPI_Testsome found complete
@@ -168,7 +178,7 @@ class MpiCommunicator : public Communicator {
     const OpInfo info = NextOp(OpKind::kBroadcast, tag);
     ATOLL_RETURN_IF_ERROR(CheckRoot(info, root));
     ATOLL_RETURN_IF_ERROR(verdict_->Check(info));
-    auto op = std::make_unique<MpiOp>(comm_, verdict_, info, max_message_bytes_);
+    OpHandle<MpiOp> op = Begin(info);
     auto* data = static_cast<std::byte*>(buffer.data);
     if (rank_ != root) {
       ATOLL_RETURN_IF_ERROR(op->Receive(root, data, buffer.bytes()));
@@ -210,12 +220,18 @@ class MpiCommunicator : public Communicator {
  private:
   OpInfo NextOp(OpKind kind, OpTag tag) { return {kind, operations_++, tag, rank_, size_, epoch_}; }
 
+  OpHandle<MpiOp> Begin(const OpInfo& info) {
+    OpHandle<MpiOp> op = MpiOp::Reuse(spare_);
+    op->Begin(comm_, verdict_, info, max_message_bytes_);
+    return op;
+  }
+
   // slice_for(peer) is called once a peer, in rank order. Receives are posted first, so that no message is unexpected.
   template <typename SliceFor>
   absl::StatusOr<Pending> Exchange(const OpInfo& info, SliceFor slice_for, Buffer recv,
                                    std::span<const int64_t> recv_counts) {
     ATOLL_RETURN_IF_ERROR(verdict_->Check(info));
-    auto op = std::make_unique<MpiOp>(comm_, verdict_, info, max_message_bytes_);
+    OpHandle<MpiOp> op = Begin(info);
     auto* to = static_cast<std::byte*>(recv.data);
     std::byte* own = nullptr;
     for (int peer = 0; peer < size_; ++peer) {
@@ -243,6 +259,7 @@ class MpiCommunicator : public Communicator {
 
   const MPI_Comm comm_;
   const std::shared_ptr<Verdict> verdict_;
+  const std::shared_ptr<MpiOp::Spare> spare_ = std::make_shared<MpiOp::Spare>();
   const uint64_t epoch_;
   const int64_t max_message_bytes_;
   int rank_ = 0, size_ = 1;

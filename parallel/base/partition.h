@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "absl/container/inlined_vector.h"
+
 namespace atl {
 
 struct Range {
@@ -38,6 +40,11 @@ struct CanonicalAxis {
     return {BlockBegin(rank * kCanonicalBlocks / tp), BlockBegin((rank + 1) * kCanonicalBlocks / tp)};
   }
 };
+
+// A number for each rank of a tensor-parallel group; the borders of a rank's blocks. In place: a step that makes such a
+// list allocates nothing.
+using GroupCounts = absl::InlinedVector<int64_t, kCanonicalBlocks>;
+using BlockCuts = absl::InlinedVector<int64_t, kCanonicalBlocks + 1>;
 
 constexpr bool IsTensorParallelDegree(int64_t tp) { return tp == 1 || tp == 2 || tp == 4 || tp == 8; }
 

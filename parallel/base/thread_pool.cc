@@ -19,48 +19,33 @@ ThreadPool::ThreadPool(int threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(mutex_);
-    stop_ = true;
-    ++round_;
-  }
-  start_.notify_all();
+  stop_ = true;
+  ++round_;
+  round_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
 void ThreadPool::Run(int64_t n, Call call, const void* body) {
-  {
-    std::lock_guard lock(mutex_);
-    n_ = n;
-    call_ = call;
-    body_ = body;
-    left_ = static_cast<int>(workers_.size());
-    ++round_;  // publishes the above
-  }
-  start_.notify_all();
+  n_ = n;
+  call_ = call;
+  body_ = body;
+  left_ = static_cast<uint32_t>(workers_.size());
+  ++round_;  // publishes the above
+  round_.notify_all();
   const Range mine = EvenPart(n, 0, threads());
   if (mine.size() > 0) call(body, mine.begin, mine.end);
-  const auto done = [this] { return left_ == 0; };
-  LookForAWhile(done);
-  std::unique_lock lock(mutex_);
-  done_.wait(lock, done);
+  LookForAWhile([this] { return left_ == 0; });
+  for (uint32_t left = left_; left != 0; left = left_) left_.wait(left);
 }
 
 void ThreadPool::Work(int index) {
-  for (uint64_t seen = 0;; ++seen) {
-    const auto started = [&] { return round_ != seen; };
-    LookForAWhile(started);
-    {
-      std::unique_lock lock(mutex_);
-      start_.wait(lock, started);
-      if (stop_) return;
-    }
+  for (uint32_t seen = 0;; ++seen) {
+    LookForAWhile([&] { return round_ != seen; });
+    round_.wait(seen);
+    if (stop_) return;
     const Range part = EvenPart(n_, index, threads());
     if (part.size() > 0) call_(body_, part.begin, part.end);
-    if (--left_ == 0) {
-      std::lock_guard lock(mutex_);  // not between the caller's look and its sleep
-      done_.notify_one();
-    }
+    if (--left_ == 0) left_.notify_one();
   }
 }
 

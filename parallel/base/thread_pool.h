@@ -3,15 +3,13 @@
 //   ThreadPool pool(4);                                                  // the caller and 3 more
 //   pool.ParallelFor(outputs, [&](int64_t begin, int64_t end) { ... });  // even parts, one a thread
 //
-// ParallelFor returns when all parts are done, and allocates nothing. One caller at a time; the body neither throws nor
-// calls the pool.
+// ParallelFor returns when all parts are done; it allocates nothing and takes no lock. One caller at a time; the body
+// neither throws nor calls the pool.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -36,12 +34,11 @@ class ThreadPool {
   void Run(int64_t n, Call call, const void* body);
   void Work(int index);
 
-  std::mutex mutex_;
-  std::condition_variable start_, done_;
-  std::atomic<uint64_t> round_ = 0;  // of the loop under way
-  std::atomic<int> left_ = 0;        // workers that have not finished it
-  bool stop_ = false;
+  // Of 32 bits, as the kernel waits for them.
+  std::atomic<uint32_t> round_ = 0;  // of the loop under way
+  std::atomic<uint32_t> left_ = 0;   // workers that have not finished it
   // The loop under way: written before round_ moves on, read after.
+  bool stop_ = false;
   int64_t n_ = 0;
   Call call_ = nullptr;
   const void* body_ = nullptr;

@@ -102,16 +102,17 @@ class Exchanging {
     const int64_t most = rows * world->size() * kTopK * kHidden * static_cast<int64_t>(sizeof(float)) + 4096;
     send_.resize(most);
     recv_.resize(most);
+    lists_.resize(most);
     results_.assign(rows * world->size() * kTopK * kHidden, 1.0f);
   }
 
   Dispatched Out() {
     return OrDie(Dispatch(context_, placement_, 0, ConstBuffer::Of(std::span<const float>(x_)), kHidden, routing(),
-                          {send_, recv_}));
+                          {send_, recv_, lists_}));
   }
   void Home(const Dispatched& in) {
     const ConstBuffer results(results_.data(), in.num_pairs * kHidden, DType::kF32);
-    OrDie(Combine(context_, in, results, kHidden, routing(), out_, {send_, recv_}));
+    OrDie(Combine(context_, in, results, kHidden, routing(), out_, {send_, recv_, lists_}));
   }
 
  private:
@@ -128,11 +129,11 @@ class Exchanging {
   std::vector<float> x_, out_;
   std::vector<int32_t> experts_;
   std::vector<float> weights_;
-  std::vector<std::byte> send_, recv_;
+  std::vector<std::byte> send_, recv_, lists_;
   std::vector<float> results_;
 };
 
-int64_t BytesToOthers(const std::vector<int64_t>& to) {
+int64_t BytesToOthers(std::span<const int64_t> to) {
   int64_t count = 0;
   for (int rank = 0; rank < world->size(); ++rank) count += rank == world->rank() ? 0 : to[rank];
   return count * kHidden * static_cast<int64_t>(sizeof(float));

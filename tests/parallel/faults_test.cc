@@ -35,14 +35,14 @@ std::vector<absl::Status> Exchange(const std::string& phase, const std::function
         const std::vector<int32_t> experts{0, 2, 1, 3, 0, 3};
         const std::vector<float> weights(6, 0.5f), x(3 * kWidth, 1.0f);
         const Routing routing{3, 2, experts, weights};
-        std::vector<std::byte> send(4096), recv(4096);
+        std::vector<std::byte> send(4096), recv(4096), lists(4096);
         std::vector<float> out(3 * kWidth);
         ends[rank] = [&]() -> absl::Status {
-          ATOLL_ASSIGN_OR_RETURN(
-              const Dispatched in,
-              Dispatch(context, placement, kLayer, ConstBuffer::Of(std::span(x)), kWidth, routing, {send, recv}));
+          ATOLL_ASSIGN_OR_RETURN(const Dispatched in,
+                                 Dispatch(context, placement, kLayer, ConstBuffer::Of(std::span(x)), kWidth, routing,
+                                          {send, recv, lists}));
           const std::vector<float> results(in.num_pairs * kWidth, 1.0f);
-          return Combine(context, in, ConstBuffer::Of(std::span(results)), kWidth, routing, out, {send, recv});
+          return Combine(context, in, ConstBuffer::Of(std::span(results)), kWidth, routing, out, {send, recv, lists});
         }();
       });
     }

@@ -73,6 +73,13 @@ TEST(Operations, AllGatherVGivesEveryoneAll) {
         Finish(comm.StartAllGatherV(ConstBuffer::Of(std::span<const int32_t>(mine)), Buffer::Of(std::span(recv)),
                                     counts, {"test"}));
         EXPECT_EQ(recv, expected);
+        // What is sent already at its place.
+        std::fill(recv.begin(), recv.end(), -1);
+        const int64_t before = std::accumulate(counts.begin(), counts.begin() + comm.rank(), int64_t{0});
+        std::copy(mine.begin(), mine.end(), recv.begin() + before);
+        Finish(comm.StartAllGatherV(Buffer::Of(std::span(recv).subspan(before, mine.size())),
+                                    Buffer::Of(std::span(recv)), counts, {"test"}));
+        EXPECT_EQ(recv, expected);
       });
     }
   }
@@ -238,9 +245,10 @@ TEST(Reductions, SameBitsForAnyNumberOfRanks) {
         const Range home = EvenPart(rows, comm.rank(), size);
         std::vector<float> scratch(ReduceScatterScratch(rows, width, comm.rank(), size) + home.size() * width);
         std::vector<float> mine(home.size() * width), sums(rows * width);
-        Finish(StartReduceScatter(comm, partial, rows, width, scratch, mine, {"test"}));
+        EXPECT_TRUE(
+            ReduceScatter(comm, partial, rows, width, scratch, mine, {"test"}, Deadline::After(kPatience)).ok());
         EXPECT_EQ(mine, std::vector<float>(expected.begin() + home.begin * width, expected.begin() + home.end * width));
-        Finish(StartAllReduce(comm, partial, rows, width, scratch, sums, {"test"}));
+        EXPECT_TRUE(AllReduce(comm, partial, rows, width, scratch, sums, {"test"}, Deadline::After(kPatience)).ok());
         EXPECT_EQ(sums, expected);
       });
     }

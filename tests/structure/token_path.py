@@ -44,7 +44,8 @@ STEPS = (
     ("7", both("models/layers/mla", "models/layers/tensor_parallel"),
      both("models/layers/attention", "models/layers/segment", "models/layers/rope", "parallel/reduce")),
     ("8", both("models/layers/moe", "models/layers/mlp", "parallel/dispatch"),
-     both("models/layers/router", "models/layers/experts", "models/layers/gated", "parallel/dispatch_lists", "parallel/placement")),
+     both("models/layers/router", "models/layers/experts", "models/layers/gated", "parallel/dispatch_lists", "parallel/placement")
+     + ["parallel/list_memory.h", "parallel/exchange_size.h"]),
     ("9", both("models/layers/head"), both("worker/sampler", "models/logits")),
     ("7-9", ["parallel/communicator.h"],
      ["parallel/context.h", "parallel/topology.h", "parallel/communicator.cc", "parallel/operation.h", "parallel/backends.h",

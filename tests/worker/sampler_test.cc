@@ -152,6 +152,23 @@ TEST(Sampler, LogProbabilityIsOfTheModelsOwnDistribution) {
   EXPECT_NEAR(sampled.logprob, std::log(0.75), 1e-6);
 }
 
+TEST(Sampler, WhatACallLeavesInTheScratchChangesNoOther) {
+  std::vector<float> logits(64);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = std::sin(static_cast<float>(i)) * 3;
+  SamplerScratch scratch;
+  for (int i = 0; i < 200; ++i) {
+    v1::Sampling params = Params(i % 3 == 0 ? 0.0f : 1.0f, i);
+    params.set_repetition_penalty(1.5f);
+    params.set_frequency_penalty(0.7f);
+    params.set_presence_penalty(i % 2 == 0 ? 0.5f : 0.0f);
+    const std::vector<int32_t> prompt = {i % 64, 7, 7, -1, 64}, emitted = {7, (i * 5) % 64, (i * 5) % 64, 63};
+    const int64_t limit = i % 4 == 0 ? 40 : 0;
+    EXPECT_EQ(SampleToken(logits, prompt, emitted, params, i, limit, &scratch).token,
+              Sample(logits, params, i, limit, prompt, emitted));
+    EXPECT_EQ(MostLikely(logits, i % 5, limit, &scratch).size(), i % 5);
+  }
+}
+
 TEST(Sampler, TheMostLikelyAreTheBestLogitsInOrder) {
   SamplerScratch scratch;
   const std::vector<float> logits = {1, 3, NAN, 3, 2, 9};
