@@ -1,6 +1,7 @@
 #include "models/layers/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "models/layers/segment.h"
@@ -348,18 +349,19 @@ class Attending {
 void Attend(const Step& step, const LatentAttention& attention, const KvCache& cache, int layer,
             std::span<const float> query, std::span<float> out) {
   Attending attending(step, attention, cache, layer, query, out);
-  std::vector<EmittedRun> tile;
+  std::array<EmittedRun, kAbsorbedTile> tile;  // of one row each at least
+  size_t runs = 0;
   const auto finish = [&] {
-    if (!tile.empty()) attending.Absorbed(tile);
-    tile.clear();
+    if (runs > 0) attending.Absorbed({tile.data(), runs});
+    runs = 0;
   };
   for (const SequenceRows& sequence : step.batch.sequences) {
     const int64_t prompt = std::clamp<int64_t>(sequence.prompt_length - sequence.position, 0, sequence.rows);
     if (prompt > 0) attending.Expanded(sequence, 0, prompt);
     for (int64_t first = prompt; first < sequence.rows;) {
-      const int64_t at = tile.empty() ? 0 : tile.back().at + tile.back().rows;
+      const int64_t at = runs == 0 ? 0 : tile[runs - 1].at + tile[runs - 1].rows;
       const int64_t rows = std::min(kAbsorbedTile - at, sequence.rows - first);
-      if (rows > 0) tile.push_back({&sequence, first, rows, at});
+      if (rows > 0) tile[runs++] = {&sequence, first, rows, at};
       first += rows;
       if (at + rows == kAbsorbedTile) finish();
     }
