@@ -139,6 +139,13 @@ TEST_P(KernelsTest, MatMulOfEveryNumberOfBlocks) {
   }
 }
 
+TEST_P(KernelsTest, MatMulOfManyRowsAndDeepBlocks) {  // wider than what is made f32, or copied, at once
+  const int64_t cuts[] = {0, 513, 1409};
+  for (const int64_t rows : {7, 8, 13, 65}) ExpectMatMul(rows, 21, cuts, 3);
+  const int64_t one[] = {0, 577};
+  for (const int64_t rows : {8, 16}) ExpectMatMul(rows, 64, one, 0);
+}
+
 TEST_P(KernelsTest, MatMulOfExtremeValues) {
   const float values[] = {0.0f, -0.0f, 1e-42f, -1e-45f, 3e38f, -3e38f, kInfinity, kNaN, 1.0f};
   constexpr int64_t kDepth = 34;
@@ -160,7 +167,7 @@ TEST_P(KernelsTest, MatMulOfExtremeValues) {
 TEST_P(KernelsTest, MatMulTransposed) {
   const auto of_type = [&](auto type) {
     for (const int64_t cols : {1, 15, 17, 64, 130, 300}) {
-      for (const int64_t rows : {1, 3}) {
+      for (const int64_t rows : {1, 2, 3, 6}) {
         const auto w = RandomWeights<decltype(type)>(23, cols, 2, cols);
         const std::vector<float> x = Values(rows * 23, cols);
         std::vector<float> want(rows * cols), got(rows * cols, kNaN), shared(rows * cols, kNaN);
@@ -175,6 +182,30 @@ TEST_P(KernelsTest, MatMulTransposed) {
   of_type(BF16());
   of_type(F16());
   of_type(float());
+}
+
+TEST_P(KernelsTest, RowsOfAWiderMatrixTransposed) {
+  const auto w = RandomWeights<float>(23, 40, 2, 3);
+  const std::vector<float> x = Values(5 * 31, 4);  // 5 rows, 31 apart
+  std::vector<float> packed(5 * 23), want(5 * 40), got(5 * 40, kNaN);
+  for (int64_t r = 0; r < 5; ++r) std::copy_n(x.data() + r * 31, 23, packed.data() + r * 23);
+  reference::MatMulTransposed(packed, 5, w.matrix, want);
+  MatMulTransposed(x.data(), 31, 5, w.matrix, got, nullptr);
+  EXPECT_EQ(Bits(got), Bits(want));
+}
+
+TEST_P(KernelsTest, Transpose) {
+  for (const int64_t rows : {1, 4, 7, 64}) {
+    for (const int64_t width : {1, 3, 8, 130}) {
+      const std::vector<float> x = Values(rows * (width + 2), width);
+      std::vector<float> out(width * 64, kNaN), want = out;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t c = 0; c < width; ++c) want[c * 64 + r] = x[r * (width + 2) + c];
+      }
+      Transpose(x.data(), width + 2, rows, width, out.data(), 64);
+      EXPECT_EQ(Bits(out), Bits(want)) << rows << " x " << width;
+    }
+  }
 }
 
 TEST_P(KernelsTest, DotsAndWeightedSums) {

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <numeric>
 #include <random>
 
 #include "models/layers/attention.h"
@@ -302,6 +304,61 @@ TEST(AttentionTest, BothFormsEqualThePlainFormula) {
       }
     }
     EXPECT_LT(worst, 2e-5) << "prompt " << prompt;
+  }
+}
+
+// One row over a cache that is long enough for threads to take its segments: one thread alone gives the same bits.
+TEST(AttentionTest, ThreadsShareALongCacheWithoutChangingABit) {
+  ModelSpec spec;
+  spec.layers = {{.mlp = 8}};
+  spec.ropes = {{}};
+  spec.heads = 3;
+  spec.hidden = spec.vocab = 8;
+  spec.mla = MlaSpec{.q_lora_rank = 0, .kv_lora_rank = 32, .nope_dim = 12, .rope_dim = 4, .v_dim = 20};
+  const MlaSpec& mla = *spec.mla;
+  constexpr int64_t kContext = 70 * kKvBlockTokens + 5;  // more segments than are taken at once
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  const auto values = [&](int64_t n) {
+    std::vector<float> drawn(n);
+    for (float& value : drawn) value = normal(random);
+    return drawn;
+  };
+  std::vector<BF16> up;
+  for (const float w : values(spec.heads * (mla.nope_dim + mla.v_dim) * mla.kv_lora_rank))
+    up.push_back(ToBF16(0.3f * w));
+  const LatentAttention attention{mla, spec.heads,
+                                  kernels::PlainMatrix(up.data(), static_cast<int64_t>(up.size()) / mla.kv_lora_rank,
+                                                       mla.kv_lora_rank, mla.kv_lora_rank),
+                                  0.25f};
+  const std::vector<float> query = values(2 * spec.heads * mla.qk_dim()), latents = values(kContext * mla.latent_dim());
+  std::vector<int32_t> blocks(kContext / kKvBlockTokens + 1);
+  std::iota(blocks.rbegin(), blocks.rend(), 0);
+  const std::vector<int32_t> ids(2);
+  for (const char* profile : {"f32", "bf16", "f32-kv8"}) {
+    const Numerics numerics = NumericsOf(profile).value();
+    const JobShape shape{.topology = {}, .numerics = numerics, .kv_blocks = std::ssize(blocks), .max_batch_tokens = 2};
+    const Arena workspace(WorkspacePlan(spec, shape, 0));
+    const KvCache cache(spec, shape, 0);
+    for (int64_t p = 0; p < kContext; ++p) {
+      cache.Store(latents.data() + p * mla.latent_dim(), {0, mla.latent_dim()}, cache.Row(0, blocks, p));
+    }
+    // Two sequences of one row each, both long; the first ends with a whole segment.
+    const std::vector<SequenceRows> sequences = {{0, 1, kContext - 6, 1, blocks}, {1, 1, kContext - 1, 1, blocks}};
+    const Batch batch{.ids = ids, .sequences = sequences, .logit_rows = {}};
+    const auto attend = [&](ThreadPool* pool) {
+      const parallel::ParallelContext context;
+      const Step step{batch, context, workspace, pool, DType::kF32, 2, {0, 2}, {2}, nullptr, {}};
+      std::vector<float> out(2 * spec.heads * mla.v_dim);
+      Attend(step, attention, cache, 0, query, out);
+      return out;
+    };
+    const std::vector<float> alone = attend(nullptr);
+    for (const int threads : {2, 3, 16}) {
+      ThreadPool pool(threads);
+      const std::vector<float> shared = attend(&pool);
+      EXPECT_EQ(std::memcmp(shared.data(), alone.data(), alone.size() * sizeof(float)), 0) << profile << " " << threads;
+    }
   }
 }
 
