@@ -26,8 +26,9 @@ struct GroupOfRows {
 
 // sums[r] += products of w [kVectors] with row r. The instruction wants unsigned bytes first, and only its second
 // operand can be broadcast from memory as it is read: weights are the unsigned ones, as they are stored, and
-// activations cost no instruction of their own. Rows are interleaved, in two chains each: one row after another, the
-// instructions that wait for a sum fill the scheduler, and the multipliers stand half the time.
+// activations cost no instruction of their own, by asm, because GCC makes a broadcast of it. Rows are interleaved, in
+// two chains each: one row after another, the instructions that wait for a sum fill the scheduler, and the multipliers
+// stand half the time.
 template <int kRows, int kVectors>
 inline void AddProducts(const __m512i* w, const int8_t* x, int64_t stride, __m512i (&sums)[kRows]) {
   __m512i odd[kRows];
@@ -37,10 +38,10 @@ inline void AddProducts(const __m512i* w, const int8_t* x, int64_t stride, __m51
   for (int j = 0; j < kVectors; ++j) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      int32_t quad;
-      std::memcpy(&quad, x + r * stride + 4 * j, 4);
+      const auto* quad = reinterpret_cast<const int8_t(*)[4]>(x + r * stride + 4 * j);
       __m512i* sum = j % 2 == 0 ? &sums[r] : &odd[r];
-      *sum = _mm512_dpbusd_epi32(*sum, w[j], _mm512_set1_epi32(quad));
+      // NOLINTNEXTLINE(hicpp-no-assembler)
+      asm("vpdpbusd %[quad]%{1to16%}, %[weights], %[sum]" : [sum] "+v"(*sum) : [weights] "v"(w[j]), [quad] "m"(*quad));
     }
   }
 #pragma GCC unroll 8

@@ -336,7 +336,7 @@ TEST(AttentionTest, ThreadsShareALongCacheWithoutChangingABit) {
   std::iota(blocks.rbegin(), blocks.rend(), 0);
   const std::vector<int32_t> ids(2);
   for (const char* profile : {"f32", "bf16", "f32-kv8"}) {
-    const Numerics numerics = NumericsOf(profile).value();
+    const Numerics numerics = NumericsNamed(profile).value();
     const JobShape shape{.topology = {}, .numerics = numerics, .kv_blocks = std::ssize(blocks), .max_batch_tokens = 2};
     const Arena workspace(WorkspacePlan(spec, shape, 0));
     const KvCache cache(spec, shape, 0);
