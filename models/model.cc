@@ -2,6 +2,8 @@
 
 #include "models/arch/table.h"
 #include "models/kernels/kernels.h"
+#include "models/layers/segment.h"
+#include "models/layers/thread_scratch.h"
 #include "models/runtime.h"
 
 namespace atl::models {
@@ -33,6 +35,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const LoadOptions& options, con
   runtime.kv.Claim(runtime.pool.get());
   runtime.workspace.Claim(runtime.pool.get());
   runtime.exchange.Claim(runtime.pool.get());
+  ClaimThreadScratch(runtime.pool.get(), AttentionScratch(options.spec));
   runtime.memory = {.weights = runtime.weights.bytes(),
                     .kv = runtime.kv.bytes(),
                     .workspace = runtime.workspace.bytes(),

@@ -2,20 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <vector>
 
 #include "models/layers/segment.h"
+#include "models/layers/thread_scratch.h"
 #include "models/spec/workspace.h"
 
 namespace atl::models {
 namespace {
-
-// A rank's thread works on its own piece in memory of its own, which grows to what a piece needs once.
-std::span<float> ThreadScratch(int64_t floats) {
-  thread_local std::vector<float> memory;
-  if (static_cast<int64_t>(memory.size()) < floats) memory.resize(floats);
-  return {memory.data(), static_cast<size_t>(floats)};
-}
 
 // Emitted rows [first, first + rows) of a sequence; they are rows [at, at + rows) of a tile.
 struct EmittedRun {

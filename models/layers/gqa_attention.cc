@@ -3,12 +3,12 @@
 
 #include "models/layers/gqa.h"
 #include "models/layers/segment.h"
+#include "models/layers/thread_scratch.h"
 #include "models/spec/rank_memory.h"
 
 namespace atl::models {
 namespace {
 
-// Keys and values [count, kv heads, head_dim] of a segment, in f32.
 class Walk {
  public:
   Walk(const Step& step, const Gqa& gqa, const KvCache& cache, int layer, std::span<const float> query,
@@ -29,37 +29,90 @@ class Walk {
   void Over(const SequenceRows& sequence) {
     const int64_t end = sequence.position + sequence.rows, first = gqa_.reach.FirstVisible(sequence.position);
     for (int64_t begin = first / kKvBlockTokens * kKvBlockTokens; begin < end; begin += kKvBlockTokens) {
-      Load(sequence, begin, std::max(begin, first), end);
+      const Positions segment{begin, std::min(kKvBlockTokens, end - begin),
+                              Rows(sequence, begin, std::max(begin, first), end)};
+      const int64_t threads = step_.pool ? step_.pool->threads() : 1;
+      if (sequence.rows == 1 && gqa_.kv_heads.size() >= threads && first <= begin) {
+        ParallelFor(step_.pool, gqa_.kv_heads.size(), [&](int64_t kv_head, int64_t last) {
+          for (; kv_head < last; ++kv_head) AddReaders(sequence.row_begin, kv_head, segment, first == begin);
+        });
+        continue;
+      }
       ParallelFor(step_.pool, gqa_.head_count(), [&](int64_t head, int64_t last) {
-        for (; head < last; ++head) AddTo(sequence, head, begin, std::min(kKvBlockTokens, end - begin));
+        for (; head < last; ++head) AddTo(sequence, head, segment);
       });
     }
-    for (int64_t i = sequence.row_begin; i < sequence.row_begin + sequence.rows; ++i) {
-      for (int64_t head = 0; head < gqa_.head_count(); ++head) {
-        const int64_t at = i * gqa_.head_count() + head;
-        kernels::Scale(1.0f / running_[at].sum, width_, out_.data() + at * width_);
-      }
-    }
+    ParallelRows(step_.pool, sequence.rows, gqa_.head_count() * width_ * SizeOf(DType::kF32),
+                 [&](int64_t i, int64_t last) {
+                   for (int64_t at = (sequence.row_begin + i) * gqa_.head_count(); i < last; ++i) {
+                     for (int64_t head = 0; head < gqa_.head_count(); ++head, ++at) {
+                       kernels::Scale(1.0f / running_[at].sum, width_, out_.data() + at * width_);
+                     }
+                   }
+                 });
   }
 
  private:
-  // Positions [from, end) of the segment at `begin`; what lies before is seen by no row.
-  void Load(const SequenceRows& sequence, int64_t begin, int64_t from, int64_t end) {
-    for (int64_t position = from; position < std::min(begin + kKvBlockTokens, end); ++position) {
-      cache_.Load(cache_.Row(layer_, sequence.blocks, position), {0, row_width_},
-                  segment_.data() + (position - begin) * row_width_);
-    }
+  // A segment's keys and values in f32: [count, key heads | value heads, head_dim].
+  struct Positions {
+    int64_t begin, count;
+    const float* rows;
+  };
+
+  // Positions [from, end) of the segment at `begin`, in the cache if that is f32; what lies before is seen by no row.
+  const float* Rows(const SequenceRows& sequence, int64_t begin, int64_t from, int64_t end) {
+    const std::byte* rows = cache_.Row(layer_, sequence.blocks, begin);  // and those after it
+    if (cache_.type() == DType::kF32) return reinterpret_cast<const float*>(rows);
+    const int64_t count = std::min(begin + kKvBlockTokens, end) - from;
+    ParallelRows(step_.pool, count, row_width_ * SizeOf(DType::kF32), [&](int64_t i, int64_t last) {
+      for (i += from - begin, last += from - begin; i < last; ++i) {
+        cache_.Load(rows + i * cache_.row_bytes(), {0, row_width_}, segment_.data() + i * row_width_);
+      }
+    });
+    return segment_.data();
   }
 
-  void AddTo(const SequenceRows& sequence, int64_t head, int64_t begin, int64_t count) {
-    const int64_t kv_head = (gqa_.heads.begin + head) / gqa_.readers - gqa_.kv_heads.begin;
-    Segment segment{.begin = begin, .count = count};
-    segment.keys = segment_.data() + kv_head * width_;
+  // The segment as those see it that read a key head.
+  Segment OfKeyHead(int64_t kv_head, const Positions& positions) const {
+    Segment segment{.begin = positions.begin, .count = positions.count};
+    segment.keys = positions.rows + kv_head * width_;
     segment.values = segment.keys + gqa_.kv_heads.size() * width_;
     segment.key_stride = segment.value_stride = row_width_;
     segment.key_width = segment.value_width = width_;
-    for (int64_t i = 0; i < sequence.rows; ++i) {
-      const int64_t position = sequence.position + i, at = (sequence.row_begin + i) * gqa_.head_count() + head;
+    return segment;
+  }
+
+  // One row, which sees all of the segment, with all heads that read a key head: its keys are read once for them.
+  void AddReaders(int64_t row, int64_t kv_head, const Positions& positions, bool first) {
+    const int64_t of_group = (gqa_.kv_heads.begin + kv_head) * gqa_.readers;
+    const int64_t last = std::min(of_group + gqa_.readers, gqa_.heads.end) - gqa_.heads.begin;
+    int64_t head = std::max(of_group, gqa_.heads.begin) - gqa_.heads.begin;
+    const std::span<float> scratch = ThreadScratch(SegmentScratch(kSegmentRows, width_));
+    for (int64_t rows = 0; head < last; head += rows) {
+      rows = std::min(kSegmentRows, last - head);
+      const int64_t at = row * gqa_.head_count() + head;
+      const SegmentBlock block{.rows = rows,
+                               .seen = positions.count,
+                               .first = first,
+                               .queries = query_.data() + at * width_,
+                               .running = &running_[at],
+                               .sums = out_.data() + at * width_,
+                               .sum_stride = width_};
+      AddSegment(OfKeyHead(kv_head, positions), block, scale_, scratch.data());
+    }
+  }
+
+  void AddTo(const SequenceRows& sequence, int64_t head, const Positions& positions) {
+    const Segment segment = OfKeyHead((gqa_.heads.begin + head) / gqa_.readers - gqa_.kv_heads.begin, positions);
+    for (int64_t i = 0, together = 0; i < sequence.rows; i += together) {
+      together = RowsTogether(sequence, i, segment);
+      const int64_t at = (sequence.row_begin + i) * gqa_.head_count() + head;
+      if (together > 1) {
+        AddBlock(segment, at, together);
+        continue;
+      }
+      together = 1;
+      const int64_t position = sequence.position + i;
       const SegmentRow row{.query = query_.data() + at * width_,
                            .first = gqa_.reach.FirstVisible(position),
                            .position = position,
@@ -67,6 +120,36 @@ class Walk {
                            .sum = out_.data() + at * width_};
       AddSegment(segment, row, scale_, terms_.data() + head * width_);
     }
+  }
+
+  // Rows from the i-th on that see all of the segment and something before it, if there is anything; of a block at
+  // most.
+  int64_t RowsTogether(const SequenceRows& sequence, int64_t i, const Segment& segment) const {
+    const auto sees_all = [&](int64_t position) {
+      const int64_t first = gqa_.reach.FirstVisible(position);
+      return position >= segment.begin + segment.count - 1 && (first < segment.begin || first + segment.begin == 0);
+    };
+    int64_t rows = 0;
+    while (rows < std::min(kSegmentRows, sequence.rows - i) && sees_all(sequence.position + i + rows)) ++rows;
+    return rows;
+  }
+
+  // `rows` rows of one head; the first has its query and its sum at `at` [row, head].
+  void AddBlock(const Segment& segment, int64_t at, int64_t rows) {
+    const int64_t stride = gqa_.head_count() * width_;
+    const std::span<float> scratch = ThreadScratch(kSegmentRows * width_ + SegmentScratch(kSegmentRows, width_));
+    for (int64_t r = 0; r < rows; ++r) {
+      std::copy_n(query_.data() + at * width_ + r * stride, width_, scratch.data() + r * width_);
+    }
+    const SegmentBlock block{.rows = rows,
+                             .seen = segment.count,
+                             .first = segment.begin == 0,
+                             .queries = scratch.data(),
+                             .running = &running_[at],
+                             .running_stride = gqa_.head_count(),
+                             .sums = out_.data() + at * width_,
+                             .sum_stride = stride};
+    AddSegment(segment, block, scale_, scratch.data() + kSegmentRows * width_);
   }
 
   const Step& step_;

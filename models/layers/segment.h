@@ -6,6 +6,7 @@
 // the rows beside it, the step's chunk, threads, or what of the cache has been dropped.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "models/kernels/kernels.h"
@@ -60,6 +61,15 @@ struct SegmentBlock {
 void AddSegment(const Segment& segment, const SegmentBlock& block, float scale, float* scratch);
 // Floats of its scratch.
 constexpr int64_t SegmentScratch(int64_t rows, int64_t value_width) { return rows * (kKvBlockTokens + value_width); }
+
+// The most floats that a thread needs while it works on attention: of an expanded head its keys by column, of heads in
+// absorbed form a segment's latents, of plain heads their queries; then the scratch above.
+constexpr int64_t AttentionScratch(const ModelSpec& spec) {
+  if (!spec.mla) return kSegmentRows * spec.gqa->head_dim + SegmentScratch(kSegmentRows, spec.gqa->head_dim);
+  const MlaSpec& mla = *spec.mla;
+  return std::max(kKvBlockTokens * mla.qk_dim() + SegmentScratch(kSegmentRows, mla.v_dim),
+                  kKvBlockTokens * mla.latent_dim() + SegmentScratch(kSegmentRows, mla.kv_lora_rank));
+}
 
 // Adds a segment that was computed alone (as the first): left to right, the same bits as one after another.
 void MergeSegment(const Running& local, const float* term, int64_t width, Running* running, float* sum);
