@@ -42,7 +42,7 @@ STEPS = (
      both("models/arena", "models/layers/norm", "models/layers/linear")
      + ["models/layers/step.h", "models/step_costs.h", "models/runtime.h", "models/kv_cache.h"]),
     ("7", both("models/layers/mla", "models/layers/tensor_parallel"),
-     both("models/layers/attention", "models/layers/segment", "models/layers/rope", "parallel/reduce")),
+     both("models/layers/attention", "models/layers/segment", "models/layers/rope", "parallel/reduce") + ["models/layers/thread_scratch.h"]),
     ("8", both("models/layers/moe", "models/layers/mlp", "parallel/dispatch"),
      both("models/layers/router", "models/layers/experts", "models/layers/gated", "parallel/dispatch_lists", "parallel/placement")
      + ["parallel/list_memory.h", "parallel/exchange_size.h"]),
