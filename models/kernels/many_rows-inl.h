@@ -19,10 +19,10 @@ namespace atl::models::kernels::HWY_NAMESPACE {
 namespace {
 
 // Outputs of a strip, whose weights stay in the first-level cache while rows pass over them.
-constexpr int64_t kStrip = 16;
+inline constexpr int64_t kStrip = 16;
 // Accumulators of one tile, each a vector: as many as registers allow beside the operands.
-constexpr int kTileOuts = 4;
-constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 4;
+inline constexpr int kTileOuts = 4;
+inline constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 4;
 
 // Rows of the next tile where `left` are left. A single row after whole tiles would wait for its own sums.
 constexpr int64_t NextRows(int64_t left) {
@@ -43,9 +43,9 @@ HWY_INLINE V InRegister(V v) {
 //
 // Rows 28 KB apart share the same few lines of that cache, and so would be fetched again for every tile of outputs:
 // they are copied once, a tile's columns of a group's rows side by side (a loop alone: 44 -> 77 GFLOP/s of 94).
-constexpr int64_t kDecoded = 256;
-constexpr int64_t kDecodedRows = 64;    // 64 KB of sums
-constexpr int64_t kPlainColumns = 640;  // of f32, which need no copy; then half a strip stays in the cache
+inline constexpr int64_t kDecoded = 256;
+inline constexpr int64_t kDecodedRows = 64;    // 64 KB of sums
+inline constexpr int64_t kPlainColumns = 640;  // of f32, which need no copy; then half a strip stays in the cache
 
 // A group of rows of x [rows, cols]: as they are, or tile after tile of columns between cuts.
 struct RowGroup {
@@ -155,7 +155,7 @@ HWY_INLINE StripTile MakeTile(const Matrix& w, int64_t out, int64_t outs, int64_
 }
 
 // The group, copied if it is wide. Memory is the thread's.
-RowGroup GroupRows(const float* x, int64_t rows, int64_t cols, int64_t columns, std::span<const int64_t> cuts) {
+inline RowGroup GroupRows(const float* x, int64_t rows, int64_t cols, int64_t columns, std::span<const int64_t> cuts) {
   if (cols <= columns) return {x, rows, cols, false};
   thread_local std::vector<float> memory;
   if (static_cast<int64_t>(memory.size()) < kDecodedRows * cols) memory.resize(kDecodedRows * cols);

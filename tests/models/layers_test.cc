@@ -325,8 +325,9 @@ TEST(AttentionTest, ThreadsShareALongCacheWithoutChangingABit) {
     return drawn;
   };
   std::vector<BF16> up;
-  for (const float w : values(spec.heads * (mla.nope_dim + mla.v_dim) * mla.kv_lora_rank))
+  for (const float w : values(spec.heads * (mla.nope_dim + mla.v_dim) * mla.kv_lora_rank)) {
     up.push_back(ToBF16(0.3f * w));
+  }
   const LatentAttention attention{mla, spec.heads,
                                   kernels::PlainMatrix(up.data(), static_cast<int64_t>(up.size()) / mla.kv_lora_rank,
                                                        mla.kv_lora_rank, mla.kv_lora_rank),

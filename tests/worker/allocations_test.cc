@@ -113,9 +113,9 @@ std::vector<v1::StepPlan> Plans(uint32_t group, int64_t line) {
   sampling.set_repetition_penalty(1.1f);
   sampling.set_presence_penalty(0.1f);
   sampling.set_top_logprobs(3);
-  AddSequence(&plans[0], 1, kPrompt, {});
-  AddSequence(&plans[0], 2, kOther, sampling);
-  AddSequence(&plans[0], 3, kOther, sampling);
+  AddSequence(plans.data(), 1, kPrompt, {});
+  AddSequence(plans.data(), 2, kOther, sampling);
+  AddSequence(plans.data(), 3, kOther, sampling);
   for (int i = 0; i < kSteps; ++i) {
     v1::StepPlan& plan = plans[i];
     plan.set_epoch(1);
