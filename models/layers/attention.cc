@@ -155,7 +155,7 @@ class Attending {
     }
   }
 
-  // Heads of one row against a segment, of which the row sees `seen` positions.
+  // Heads of a run's i-th row: what the caller knows of the segment is not set yet.
   SegmentBlock HeadsOfRow(const EmittedRun& run, int64_t i, Range heads, std::span<const float> queries,
                           std::span<float> sums) const {
     const int64_t at = (run.at + i) * a_.heads + heads.begin;
@@ -205,11 +205,9 @@ class Attending {
           const int64_t begin = (first + i) * kKvBlockTokens;
           const Segment segment = Latents(*run.sequence, begin, run.end(), scratch.data());
           for (int64_t head = 0; head < a_.heads; head += most) {
-            SegmentBlock block = whole;
-            block.rows = std::min(most, a_.heads - head);
+            SegmentBlock block = HeadsOfRow(run, 0, {head, std::min(head + most, a_.heads)}, queries, sums);
             block.seen = segment.count;
-            block.first = true;
-            block.queries += head * width;
+            block.first = true;  // alone
             block.running = &locals[i * a_.heads + head];
             block.sums = terms.data() + (i * a_.heads + head) * rank;
             if (head == 0) block.ahead = NextRows(run, begin + kKvBlockTokens);
@@ -220,14 +218,9 @@ class Attending {
       ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
         for (; head < last; ++head) {
           for (int64_t i = 0; i < count; ++i) {
-            const float* term = terms.data() + (i * a_.heads + head) * rank;
-            float* sum = whole.sums + head * rank;
-            if (first + i == 0) {
-              whole.running[head] = locals[head];
-              std::copy_n(term, rank, sum);
-            } else {
-              MergeSegment(locals[i * a_.heads + head], term, rank, &whole.running[head], sum);
-            }
+            const int64_t at = i * a_.heads + head;
+            MergeSegment(first + i == 0, locals[at], terms.data() + at * rank, rank, &whole.running[head],
+                         whole.sums + head * rank);
           }
         }
       });
@@ -306,7 +299,7 @@ class Attending {
       segment.value_stride = value;
     }
     kernels::Transpose(keys, key_stride, shared.count, nope, by_column, kKvBlockTokens);
-    std::copy_n(RotaryByColumn(), a_.mla.rope_dim * kKvBlockTokens, by_column + nope * kKvBlockTokens);
+    std::copy_n(rotary_keys_.data(), a_.mla.rope_dim * kKvBlockTokens, by_column + nope * kKvBlockTokens);
     return segment;
   }
 
@@ -323,7 +316,6 @@ class Attending {
     kernels::Transpose(rows, rotary, segment.count, rotary, rotary_keys_.data(), kKvBlockTokens);
     return segment;
   }
-  const float* RotaryByColumn() const { return rotary_keys_.data(); }  // [rope_dim, kKvBlockTokens]
 
   const Step& step_;
   const LatentAttention& a_;

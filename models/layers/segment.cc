@@ -17,7 +17,12 @@ Running Exponentials(int64_t seen, float scale, float* scores) {
 
 }  // namespace
 
-void MergeSegment(const Running& local, const float* term, int64_t width, Running* running, float* sum) {
+void MergeSegment(bool first, const Running& local, const float* term, int64_t width, Running* running, float* sum) {
+  if (first) {
+    *running = local;
+    std::copy_n(term, width, sum);
+    return;
+  }
   const float max = std::max(running->max, local.max);
   const float keep = std::exp(running->max - max), take = std::exp(local.max - max);
   kernels::Axpby(take, term, keep, width, sum);
@@ -41,7 +46,7 @@ void AddSegment(const Segment& s, const SegmentRow& row, float scale, float* ter
   if (is_first) {
     *row.running = local;
   } else {
-    MergeSegment(local, term, s.value_width, row.running, row.sum);
+    MergeSegment(false, local, term, s.value_width, row.running, row.sum);
   }
 }
 
@@ -63,15 +68,8 @@ void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float*
   kernels::MatMulTransposed(scores.data(), seen, rows,
                             kernels::PlainMatrix(s.values, seen, s.value_width, s.value_stride), terms, nullptr);
   for (int64_t r = 0; r < rows; ++r) {
-    const float* term = terms.data() + r * s.value_width;
-    Running* running = block.running + r * block.running_stride;
-    float* sum = block.sums + r * block.sum_stride;
-    if (block.first) {
-      *running = local[r];
-      std::copy_n(term, s.value_width, sum);
-    } else {
-      MergeSegment(local[r], term, s.value_width, running, sum);
-    }
+    MergeSegment(block.first, local[r], terms.data() + r * s.value_width, s.value_width,
+                 block.running + r * block.running_stride, block.sums + r * block.sum_stride);
   }
 }
 

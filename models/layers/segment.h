@@ -71,7 +71,8 @@ constexpr int64_t AttentionScratch(const ModelSpec& spec) {
                   kKvBlockTokens * mla.latent_dim() + SegmentScratch(kSegmentRows, mla.kv_lora_rank));
 }
 
-// Adds a segment that was computed alone (as the first): left to right, the same bits as one after another.
-void MergeSegment(const Running& local, const float* term, int64_t width, Running* running, float* sum);
+// Adds what a segment gave alone, its softmax and its weighted sum of values; of the row's first it is taken as it is.
+// From left to right: the same bits, whoever computed the segments.
+void MergeSegment(bool first, const Running& local, const float* term, int64_t width, Running* running, float* sum);
 
 }  // namespace atl::models

@@ -236,14 +236,20 @@ TEST(AttentionTest, ReachesEqualThePlainFormula) {
   }
 }
 
-// Both forms of MLA against softmax(q k) v in f64, over more than two segments.
-TEST(AttentionTest, BothFormsEqualThePlainFormula) {
+// One layer of latent attention.
+ModelSpec LatentSpec(int64_t heads, int64_t rank) {
   ModelSpec spec;
   spec.layers = {{.mlp = 8}};
   spec.ropes = {{}};
-  spec.heads = 2;
+  spec.heads = heads;
   spec.hidden = spec.vocab = 8;
-  spec.mla = MlaSpec{.q_lora_rank = 0, .kv_lora_rank = 24, .nope_dim = 12, .rope_dim = 4, .v_dim = 20};
+  spec.mla = MlaSpec{.q_lora_rank = 0, .kv_lora_rank = rank, .nope_dim = 12, .rope_dim = 4, .v_dim = 20};
+  return spec;
+}
+
+// Both forms of MLA against softmax(q k) v in f64, over more than two segments.
+TEST(AttentionTest, BothFormsEqualThePlainFormula) {
+  const ModelSpec spec = LatentSpec(2, 24);
   const MlaSpec& mla = *spec.mla;
   constexpr int64_t kRows = 150;
   const JobShape shape{.topology = {}, .numerics = {}, .kv_blocks = 3, .max_batch_tokens = kRows};
@@ -309,12 +315,7 @@ TEST(AttentionTest, BothFormsEqualThePlainFormula) {
 
 // One row over a cache that is long enough for threads to take its segments: one thread alone gives the same bits.
 TEST(AttentionTest, ThreadsShareALongCacheWithoutChangingABit) {
-  ModelSpec spec;
-  spec.layers = {{.mlp = 8}};
-  spec.ropes = {{}};
-  spec.heads = 3;
-  spec.hidden = spec.vocab = 8;
-  spec.mla = MlaSpec{.q_lora_rank = 0, .kv_lora_rank = 32, .nope_dim = 12, .rope_dim = 4, .v_dim = 20};
+  const ModelSpec spec = LatentSpec(3, 32);
   const MlaSpec& mla = *spec.mla;
   constexpr int64_t kContext = 70 * kKvBlockTokens + 5;  // more segments than are taken at once
   std::mt19937 random(1);
