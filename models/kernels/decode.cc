@@ -178,6 +178,17 @@ void DecodeRow(const Matrix& w, int64_t row, int64_t begin, int64_t count, float
   HWY_DYNAMIC_DISPATCH(DecodeRowImpl)(w, row, begin, count, out);
 }
 
+void DecodeRows(const Matrix& w, int64_t row, int64_t rows, int64_t begin, int64_t count, float* out, int64_t stride) {
+  int64_t r = 0;
+  if (IsPacked(w.format) && row % kTileRows == 0 && begin % kGroup == 0 && count % kGroup == 0) {
+    const PackedWeights packed = AsPacked(w);
+    for (; r + kTileRows <= rows; r += kTileRows) {
+      UnpackTile(packed, (row + r) / kTileRows, {begin / kGroup, (begin + count) / kGroup}, out + r * stride, stride);
+    }
+  }
+  for (; r < rows; ++r) DecodeRow(w, row + r, begin, count, out + r * stride);
+}
+
 Matrix PackedMatrix(const std::byte* data, WeightFormat format, Range rows, Range columns) {
   const Packing packing = PackingOf(format, rows, columns);
   Matrix matrix;

@@ -83,6 +83,8 @@ PackedWeights AsPacked(const Matrix& matrix);
 
 // out[i] = w[row, begin + i] in f32: the value that every product uses, whatever the format.
 void DecodeRow(const Matrix& w, int64_t row, int64_t begin, int64_t count, float* out);
+// Rows [row, row + rows) of it, to out, `stride` apart: whole tiles of a packed format at once.
+void DecodeRows(const Matrix& w, int64_t row, int64_t rows, int64_t begin, int64_t count, float* out, int64_t stride);
 // The whole row.
 inline void WidenRow(const Matrix& w, int64_t row, float* out) { DecodeRow(w, row, 0, w.cols, out); }
 

@@ -117,13 +117,16 @@ HWY_NOINLINE void Strip(const RowGroup& x, const Matrix& w, int64_t out, int64_t
   }
 }
 
-// out[r, c] = sum over i of a[r, i] rows[i, c], i ascending, for kVectors vectors of columns held in registers.
-template <int kRows, int kVectors, typename T>
+// out[r, c] = sum over i of a[r, i] rows[i, c], i ascending, for kVectors vectors of columns held in registers. adds:
+// to what out has.
+template <int kRows, int kVectors, bool adds = false, typename T>
 HWY_INLINE void WeightedColumns(const float* a, int64_t a_stride, const T* rows, int64_t stride, int64_t count,
                                 float* out, int64_t out_stride) {
   V sum[kRows][kVectors];
-  for (auto& row : sum) {
-    for (V& v : row) v = hn::Zero(D());
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      sum[r][v] = adds ? LoadPart(out + r * out_stride + v * kWidth) : hn::Zero(D());
+    }
   }
   for (int64_t i = 0; i < count; ++i) {
     V values[kVectors];
@@ -138,47 +141,55 @@ HWY_INLINE void WeightedColumns(const float* a, int64_t a_stride, const T* rows,
   }
 }
 
-template <int kRows, typename T>
+template <int kRows, bool adds = false, typename T>
 HWY_INLINE void WeightedRows(const float* a, int64_t a_stride, const T* rows, int64_t stride, int64_t count,
                              int64_t width, float* out, int64_t out_stride) {
   constexpr int64_t kWide = kRows == 1 ? 8 : HWY_TARGET == HWY_AVX2 ? 3 : 4;
   int64_t c = 0;
   // One vector after whole ones would wait for its own sums: it is taken with another.
   for (; c + kWide * kWidth <= width && width - c != (kWide + 1) * kWidth; c += kWide * kWidth) {
-    WeightedColumns<kRows, kWide>(a, a_stride, rows + c, stride, count, out + c, out_stride);
+    WeightedColumns<kRows, kWide, adds>(a, a_stride, rows + c, stride, count, out + c, out_stride);
   }
   for (; kWide > 2 && c + 2 * kWidth <= width; c += 2 * kWidth) {
-    WeightedColumns<kRows, 2>(a, a_stride, rows + c, stride, count, out + c, out_stride);
+    WeightedColumns<kRows, 2, adds>(a, a_stride, rows + c, stride, count, out + c, out_stride);
   }
   for (; c + kWidth <= width; c += kWidth) {
-    WeightedColumns<kRows, 1>(a, a_stride, rows + c, stride, count, out + c, out_stride);
+    WeightedColumns<kRows, 1, adds>(a, a_stride, rows + c, stride, count, out + c, out_stride);
   }
   for (; c < width; ++c) {
     for (int r = 0; r < kRows; ++r) {
-      float sum = 0;
+      float sum = adds ? out[r * out_stride + c] : 0;
       for (int64_t i = 0; i < count; ++i) sum = std::fma(a[r * a_stride + i], Widened(rows[i * stride + c]), sum);
       out[r * out_stride + c] = sum;
     }
   }
 }
 
-// y[r, c] for at most kStrip rows and `count` <= kDecoded columns from `first`, of weights that are decoded.
+// WeightedRows for any number of rows.
+template <bool adds = false, typename T>
+HWY_INLINE void AllWeightedRows(const float* a, int64_t a_stride, int64_t rows, const T* from, int64_t stride,
+                                int64_t count, int64_t width, float* out, int64_t out_stride) {
+  int64_t row = 0;
+  const auto next = [&]<int kRows>() {
+    WeightedRows<kRows, adds>(a + row * a_stride, a_stride, from, stride, count, width, out + row * out_stride,
+                              out_stride);
+    row += kRows;
+  };
+  while (row + 4 <= rows) next.template operator()<4>();
+  while (row + 2 <= rows) next.template operator()<2>();
+  while (row < rows) next.template operator()<1>();
+}
+
+// Columns [first, first + count), at most kDecoded, of weights that are decoded, kStrip rows of them at a time.
 HWY_NOINLINE void DecodedColumns(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, int64_t first,
                                  int64_t count, float* y) {
-  HWY_ALIGN float tile[kDecoded] = {};
-  HWY_ALIGN float sums[kStrip * kDecoded];
-  std::fill_n(sums, rows * kDecoded, 0.0f);
-  for (int64_t o = 0; o < w.rows; ++o) {
-    DecodeRow(w, o, first, count, tile);
-    for (int64_t r = 0; r < rows; ++r) {
-      const V factor = hn::Set(D(), x[r * x_stride + o]);
-      for (float *sum = sums + r * kDecoded, *end = sum + count, *from = tile; sum < end;
-           sum += kWidth, from += kWidth) {
-        hn::StoreU(Fma(factor, LoadPart(from), LoadPart(sum)), D(), sum);
-      }
-    }
+  HWY_ALIGN float tile[kStrip * kDecoded];
+  for (int64_t r = 0; r < rows; ++r) std::fill_n(y + r * w.cols, count, 0.0f);
+  for (int64_t o = 0; o < w.rows; o += kStrip) {
+    const int64_t some = std::min(kStrip, w.rows - o);
+    DecodeRows(w, o, some, first, count, tile, kDecoded);
+    AllWeightedRows<true>(x + o, x_stride, rows, tile, kDecoded, some, count, y, w.cols);
   }
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(sums + r * kDecoded, count, y + r * w.cols);
 }
 
 // Few rows, where the machine has a kernel for them and each block of K is of whole groups of lanes.
@@ -239,21 +250,8 @@ void MatMulPart(const float* x, int64_t rows, const Matrix& w, int64_t begin, in
 void MatMulTransposedPart(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
                           float* y) {
   const auto plain = [&](const auto* data) {
-    using T = std::remove_cvref_t<decltype(*data)>;
-    const int64_t stride = w.row_bytes / static_cast<int64_t>(sizeof(T));
-    int64_t row = 0;
-    for (; row + 4 <= rows; row += 4) {
-      WeightedRows<4>(x + row * x_stride, x_stride, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
-                      w.cols);
-    }
-    for (; row + 2 <= rows; row += 2) {
-      WeightedRows<2>(x + row * x_stride, x_stride, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
-                      w.cols);
-    }
-    for (; row < rows; ++row) {
-      WeightedRows<1>(x + row * x_stride, x_stride, data + begin, stride, w.rows, end - begin, y + row * w.cols + begin,
-                      w.cols);
-    }
+    const auto stride = w.row_bytes / static_cast<int64_t>(sizeof(*data));
+    AllWeightedRows(x, x_stride, rows, data + begin, stride, w.rows, end - begin, y + begin, w.cols);
   };
   switch (w.format) {
     case WeightFormat::kF32:
@@ -263,11 +261,8 @@ void MatMulTransposedPart(const float* x, int64_t x_stride, int64_t rows, const 
     case WeightFormat::kBF16:
       return plain(w.Row<BF16>(0));
     default:
-      for (int64_t row = 0; row < rows; row += kStrip) {
-        const int64_t group = std::min(kStrip, rows - row);
-        for (int64_t c = begin; c < end; c += kDecoded) {
-          DecodedColumns(x + row * x_stride, x_stride, group, w, c, std::min(kDecoded, end - c), y + row * w.cols + c);
-        }
+      for (int64_t c = begin; c < end; c += kDecoded) {
+        DecodedColumns(x, x_stride, rows, w, c, std::min(kDecoded, end - c), y + c);
       }
   }
 }

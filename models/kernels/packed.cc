@@ -16,6 +16,7 @@ struct Target {
   PackedTileFunction run;
   QuantizeFunction quantize;
   QuantizeWeightsFunction quantize_weights;
+  UnpackTileFunction unpack = nullptr;  // null: output by output
   PackedPanelFunction panel = nullptr;  // for many rows, where there is a better one
   int64_t panel_rows = 0;               // from here on it is worth unpacking a panel
   bool (*panel_has)(PackedType type) = nullptr;
@@ -26,10 +27,10 @@ bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
 // Best first.
 std::span<const Target> Targets() {
   static const Target targets[] = {
-      {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAmx(), 12,
-       IsNotQ6_K},
-      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2},
-      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, PackedPanelAvx2(), 8, HasFewBits},
+      {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2,
+       PackedPanelAmx(), 12, IsNotQ6_K},
+      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2},
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 8, HasFewBits},
       {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
   return targets;
 }
@@ -98,6 +99,17 @@ void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t 
 
 BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q) {
   return Chosen()->quantize_weights(type, values, q);
+}
+
+void UnpackTile(const PackedWeights& w, int64_t tile, Range groups, float* out, int64_t stride) {
+  if (Chosen()->unpack != nullptr) {
+    const std::byte* at = w.data + tile * PackedTileBytes(w.type, w.cols, w.skip);
+    return Chosen()->unpack(w.type, at, {w.skip + groups.begin, w.skip + groups.end}, out, stride);
+  }
+  for (int64_t lane = 0; lane < kTileRows; ++lane) {
+    float* to = out + lane * stride;
+    for (int64_t g = groups.begin; g < groups.end; ++g, to += kGroup) UnpackGroup(w, tile * kTileRows + lane, g, to);
+  }
 }
 
 void MatMulPacked(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, std::span<float> y,

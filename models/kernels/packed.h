@@ -32,6 +32,7 @@
 #include <span>
 
 #include "parallel/base/dtype.h"
+#include "parallel/base/partition.h"
 #include "parallel/base/thread_pool.h"
 
 namespace atl::models::kernels {
@@ -89,6 +90,8 @@ struct PackedWeights {
 void PackGroup(const PackedWeights& weights, int64_t row, int64_t group, const int8_t* q, BF16 scale);
 // What was packed, of any type, for tests and for rows of an embedding: out[i] = w.
 void UnpackGroup(const PackedWeights& weights, int64_t row, int64_t group, float* out);
+// The same of a tile's 16 outputs and some groups: that of output o goes to out + o stride.
+void UnpackTile(const PackedWeights& weights, int64_t tile, Range groups, float* out, int64_t stride);
 // Rounds 32 values to INT4 or INT8: scale = max |x| / 7.5 (INT4, q in -8..7) or / 127 (INT8), as bf16. NaN in, NaN
 // scale out.
 BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q);

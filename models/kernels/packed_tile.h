@@ -43,6 +43,10 @@ using QuantizeWeightsFunction = BF16 (*)(PackedType type, const float* values, i
 BF16 QuantizeWeightsAvx2(PackedType type, const float* values, int8_t* q);
 BF16 QuantizeWeightsPortable(PackedType type, const float* values, int8_t* q);
 
+// A tile's values (UnpackTile of packed.h): groups counted from the tile's first.
+using UnpackTileFunction = void (*)(PackedType type, const std::byte* tile, Range groups, float* out, int64_t stride);
+void UnpackTileAvx2(PackedType type, const std::byte* tile, Range groups, float* out, int64_t stride);
+
 void PackedTilePortable(PackedType type, const PackedTileCall& call);
 
 // The fixed binary tree over blocks that come one after another: call with the sum of block 0, 1, ...; after the last

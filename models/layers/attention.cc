@@ -41,7 +41,12 @@ class Attending {
     const int64_t end = sequence.position + first + rows;
     for (int64_t begin = 0; begin < end; begin += kKvBlockTokens) {
       const Segment shared = Load(sequence, begin, end);
-      if (!a_.mla.split_up) WholeLinear(a_.up).Apply({step_, latents_, shared.count}, kv);
+      const Activations latents(step_, latents_, shared.count);
+      if (a_.mla.split_up) {
+        WholeLinear(a_.value_up).Apply(latents, kv.subspan(shared.count * a_.heads * a_.mla.nope_dim));
+      } else {
+        WholeLinear(a_.up).Apply(latents, kv);
+      }
       ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
         for (; head < last; ++head) ExpandedHead(shared, kv, sequence, first, first + rows, head);
       });
@@ -73,16 +78,13 @@ class Attending {
         for (int64_t i = 0; i < run.rows; ++i) body(run.at + i, run.sequence->row_begin + run.first + i);
       }
     };
-    if (step_.costs != nullptr) {
-      step_.costs->AddProduct(rows, a_.heads * rank * (nope + value), a_.heads * rank * (nope + value) * 2);
-    }
+    for (const kernels::Matrix* up : {&a_.up, &a_.key_up, &a_.value_up}) WholeLinear(*up).Count(step_, rows);
     ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
       for (; head < last; ++head) {
         const std::span<float> plain = of_head(head, false).first(rows * nope), wide = of_head(head, true);
         for_rows([&](int64_t at, int64_t row) { std::copy_n(Query(row, head), nope, plain.data() + at * nope); });
         if (a_.mla.split_up) {
-          const int64_t cuts[] = {0, nope};
-          kernels::MatMul(plain, rows, KeyUp(head), cuts, wide, nullptr);
+          MultiplyHere(plain, rows, KeyUp(head), wide);
         } else {
           kernels::MatMulTransposed(plain.data(), nope, rows, KeyUp(head), wide, nullptr);
         }
@@ -116,8 +118,7 @@ class Attending {
           std::copy_n(sums.data() + (at * a_.heads + head) * rank, rank, to);
           kernels::Scale(1.0f / running_[row * a_.heads + head].sum, rank, to);
         });
-        const int64_t cuts[] = {0, rank};
-        kernels::MatMul(wide, rows, ValueUp(head), cuts, narrow_out, nullptr);
+        MultiplyHere(wide, rows, ValueUp(head), narrow_out);
         for_rows([&](int64_t at, int64_t row) { std::copy_n(narrow_out.data() + at * value, value, Out(row, head)); });
       }
     });
@@ -272,8 +273,8 @@ class Attending {
   }
 
   // The segment as one head sees it. kv: keys and values of all heads [count, heads, nope_dim + v_dim]; of a split
-  // projection they are made here, head by head: [heads, (count, nope_dim), (count, v_dim)]. Its keys lie by column:
-  // [nope_dim + rope_dim, kKvBlockTokens].
+  // projection [heads, count, nope_dim], made here, and [count, heads, v_dim]. Its keys lie by column: [nope_dim +
+  // rope_dim, kKvBlockTokens].
   Segment OfHead(const Segment& shared, int64_t head, std::span<float> kv, float* by_column) const {
     const int64_t nope = a_.mla.nope_dim, value = a_.mla.v_dim, width = nope + value;
     Segment segment = shared;
@@ -287,16 +288,12 @@ class Attending {
     segment.values = keys + nope;
     segment.value_stride = key_stride;
     if (a_.mla.split_up) {
-      const std::span<float> mine = kv.subspan(head * shared.count * width, shared.count * width);
-      const std::span<float> values = mine.subspan(shared.count * nope);
-      const int64_t cuts[] = {0, a_.mla.kv_lora_rank};
-      kernels::MatMulTransposed(latents_.data(), a_.mla.kv_lora_rank, shared.count, KeyUp(head),
-                                mine.first(shared.count * nope), nullptr);
-      kernels::MatMul(latents_, shared.count, ValueUp(head), cuts, values, nullptr);
+      const std::span<float> mine = kv.subspan(head * shared.count * nope, shared.count * nope);
+      kernels::MatMulTransposed(latents_.data(), a_.mla.kv_lora_rank, shared.count, KeyUp(head), mine, nullptr);
       keys = mine.data();
       key_stride = nope;
-      segment.values = values.data();
-      segment.value_stride = value;
+      segment.values = kv.data() + shared.count * a_.heads * nope + head * value;
+      segment.value_stride = a_.heads * value;
     }
     kernels::Transpose(keys, key_stride, shared.count, nope, by_column, kKvBlockTokens);
     std::copy_n(rotary_keys_.data(), a_.mla.rope_dim * kKvBlockTokens, by_column + nope * kKvBlockTokens);

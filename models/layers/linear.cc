@@ -1,5 +1,6 @@
 #include "models/layers/linear.h"
 
+#include "models/layers/thread_scratch.h"
 #include "models/spec/workspace.h"
 
 namespace atl::models {
@@ -29,6 +30,15 @@ void Linear::Apply(const Activations& x, std::span<float> y) const {
   } else {
     kernels::MatMul(x.values(), x.rows(), weight, cuts, y, x.step().pool);
   }
+}
+
+void MultiplyHere(std::span<const float> x, int64_t rows, const kernels::Matrix& w, std::span<float> y) {
+  const int64_t cuts[] = {0, w.cols};
+  if (!IsPacked(w.format)) return kernels::MatMul(x, rows, w, cuts, y, nullptr);
+  const std::span<float> memory = ThreadScratch(QuantizedBytes(rows, w.cols) / static_cast<int64_t>(sizeof(float)));
+  const kernels::QuantizedRows quantized =
+      kernels::QuantizeRows(x, rows, w.cols, std::as_writable_bytes(memory), nullptr);
+  kernels::MatMulPacked(quantized, kernels::AsPacked(w), cuts, y, nullptr);
 }
 
 }  // namespace atl::models

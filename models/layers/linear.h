@@ -44,6 +44,9 @@ struct Linear {
 
 inline Linear WholeLinear(const kernels::Matrix& weight) { return {.weight = weight, .cuts = {0, weight.cols}}; }
 
+// y [rows, w.rows] = x w^T on this thread alone, whose scratch (thread_scratch.h) rows quantised for it take.
+void MultiplyHere(std::span<const float> x, int64_t rows, const kernels::Matrix& w, std::span<float> y);
+
 inline Linear SharedLinear(const kernels::Matrix& weight, const CanonicalAxis& axis, int tp_rank, int tp) {
   Linear linear{.weight = weight, .cuts = {}};
   const int blocks = kCanonicalBlocks / tp, first = tp_rank * blocks;

@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "models/kernels/kernels.h"
-#include "models/spec/rank_memory.h"
+#include "models/spec/workspace.h"
 
 namespace atl::models {
 
@@ -63,12 +63,14 @@ void AddSegment(const Segment& segment, const SegmentBlock& block, float scale, 
 constexpr int64_t SegmentScratch(int64_t rows, int64_t value_width) { return rows * (kKvBlockTokens + value_width); }
 
 // The most floats that a thread needs while it works on attention: of an expanded head its keys by column, of heads in
-// absorbed form a segment's latents, of plain heads their queries; then the scratch above.
+// absorbed form a segment's latents, of plain heads their queries, then the scratch above; or quantised rows for a
+// head's up projection.
 constexpr int64_t AttentionScratch(const ModelSpec& spec) {
   if (!spec.mla) return kSegmentRows * spec.gqa->head_dim + SegmentScratch(kSegmentRows, spec.gqa->head_dim);
   const MlaSpec& mla = *spec.mla;
-  return std::max(kKvBlockTokens * mla.qk_dim() + SegmentScratch(kSegmentRows, mla.v_dim),
-                  kKvBlockTokens * mla.latent_dim() + SegmentScratch(kSegmentRows, mla.kv_lora_rank));
+  return std::max({kKvBlockTokens * mla.qk_dim() + SegmentScratch(kSegmentRows, mla.v_dim),
+                   kKvBlockTokens * mla.latent_dim() + SegmentScratch(kSegmentRows, mla.kv_lora_rank),
+                   QuantizedBytes(kAbsorbedTile, std::max(mla.kv_lora_rank, mla.nope_dim)) / 4});
 }
 
 // Adds what a segment gave alone, its softmax and its weighted sum of values; of the row's first it is taken as it is.

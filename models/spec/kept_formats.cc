@@ -31,8 +31,9 @@ absl::StatusOr<KeptFormat> FormatNamed(const char* flag, const std::string& name
   return InvalidArgument("{} {} is unknown; {} exist", flag, name, names);
 }
 
-bool CanPack(const Parameter& p) {
-  if (p.shape[1] % kPackedGroup != 0 || p.both_ways) return false;
+// Whole groups, and parts of rows in whole tiles.
+bool CanPack(const Parameter& p, WeightFormat format) {
+  if (p.shape[1] % kPackedGroup != 0 || (p.parts > 1 && p.parts % InfoOf(format).tile_rows != 0)) return false;
   return p.sharding != Sharding::kAxisColumns || p.unit == 1 || p.unit % kPackedGroup == 0;
 }
 
@@ -69,7 +70,7 @@ void Keep(const KeptFormats& kept, bool tied_embeddings, std::vector<Parameter>*
     Parameter& p = (*parameters)[i];
     if (p.shape.size() > 1) {
       const std::optional<WeightFormat> chosen = Chosen(kept, tied_embeddings, p);
-      if (chosen && (!IsPacked(*chosen) || CanPack(p))) p.format = *chosen;
+      if (chosen && (!IsPacked(*chosen) || CanPack(p, *chosen))) p.format = *chosen;
     }
     if (p.sharding == Sharding::kAxisColumns) {
       if (IsPacked(p.format)) p.unit = std::lcm(p.unit, kPackedGroup);

@@ -9,9 +9,10 @@
 // The products of the layers become so: attention, MLPs, experts. What stays as it is stored, as in the published
 // quantised models:
 //   - the router, norms and embeddings, and the head, unless it is chosen too (a tied head is the embedding)
-//   - up projections of latents (kv_b_proj): the absorbed form multiplies by their transpose
 //   - a matrix whose inputs do not fill groups, or are cut over ranks inside one: heads narrower than 32
-// bf16, fp8 (block FP8 as published): all products of the layers, those up projections too.
+//   - up projections of latents (kv_b_proj) whose heads do not fill tiles of 16 outputs
+// Those up projections are multiplied by their transpose too, in the absorbed form: by their values in f32.
+// bf16, fp8 (block FP8 as published): all products of the layers.
 #pragma once
 
 #include <optional>

@@ -59,8 +59,8 @@ struct Parameter {
   WeightFormat format = WeightFormat::kBF16;  // in memory: a matrix as stored or as the job keeps it, a vector in f32
   ParameterKind kind = ParameterKind::kNorm;
   Sharding sharding = Sharding::kReplicated;
-  int64_t unit = 1;        // of the canonical axis
-  bool both_ways = false;  // multiplied by its transpose too
+  int64_t unit = 1;   // of the canonical axis
+  int64_t parts = 1;  // rows are multiplied in parts that begin at any multiple of it
   int layer = -1;
   int expert = -1;
   std::optional<TensorPart> part;

@@ -113,8 +113,10 @@ void PlanQuantized(const ModelSpec& spec, const RankShare& share, std::vector<Bu
   int64_t depth = std::max({spec.hidden, share.query_input, share.mlp, heads});
   if (spec.gemma3n) depth = std::max({depth, spec.gemma3n->per_layer_width, spec.gemma3n->laurel_rank});
   const int64_t expert_depth = spec.moe ? std::max(spec.hidden, spec.moe->intermediate) : 0;
+  const int64_t latent = spec.mla ? spec.mla->kv_lora_rank : 0;  // of a segment
   plan->push_back(
-      {"products.quantized", std::max(QuantizedBytes(share.rows, depth), QuantizedBytes(kExpertTile, expert_depth))});
+      {"products.quantized", std::max({QuantizedBytes(share.rows, depth), QuantizedBytes(kExpertTile, expert_depth),
+                                       QuantizedBytes(kKvBlockTokens, latent)})});
   plan->push_back({"mlp.quantized", QuantizedBytes(share.rows, share.mlp)});
   if (!spec.moe) return;
   plan->push_back({"experts.quantized", QuantizedBytes(kExpertPairs, spec.hidden)});

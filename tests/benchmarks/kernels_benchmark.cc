@@ -141,20 +141,30 @@ void BM_MatMulWhole(benchmark::State& state) {
 }
 BENCHMARK(BM_MatMulWhole)->ArgName("rows")->Arg(1)->Arg(64)->Arg(256);
 
-// A head's absorbed query: [rows, 128] by its key projection [128, 512].
+// A head's absorbed query: [rows, 128] by its key projection [128, 512]. Arguments: format (WeightFormat), rows.
 void BM_MatMulTransposed(benchmark::State& state) {
-  const int64_t rows = state.range(0), depth = 128, outs = 512;
-  ColdWeights weights(depth, outs);
+  const auto format = static_cast<WeightFormat>(state.range(0));
+  const int64_t rows = state.range(1), depth = 128, outs = 512;
+  const int64_t bytes = PackingOf(format, {0, depth}, {0, outs}).bytes, copies = (int64_t{256} << 20) / bytes;
+  const std::vector<std::byte> weights(copies * bytes, std::byte{0x3c});  // 0.0115 in bf16, as are scales
   const std::vector<float> x(rows * depth, 0.5f);
   std::vector<float> y(rows * outs);
   const Limit limit;
+  int64_t next = 0;
   for (auto _ : state) {
-    MatMulTransposed(x.data(), depth, rows, weights.Next(), y, nullptr);
+    const std::byte* at = weights.data() + next++ % copies * bytes;
+    MatMulTransposed(x.data(), depth, rows, PackedMatrix(at, format, {0, depth}, {0, outs}), y, nullptr);
     benchmark::DoNotOptimize(y.data());
   }
-  limit.SetRates(state, 2.0 * outs * depth, 2.0 * rows * outs * depth);
+  limit.SetRates(state, static_cast<double>(bytes), 2.0 * static_cast<double>(rows * outs * depth));
+  state.SetLabel(std::string(Name(format)) + " " + Target());
 }
-BENCHMARK(BM_MatMulTransposed)->ArgName("rows")->Arg(1)->Arg(8);
+BENCHMARK(BM_MatMulTransposed)
+    ->ArgNames({"format", "rows"})
+    ->ArgsProduct({{static_cast<int>(WeightFormat::kBF16), static_cast<int>(WeightFormat::kFp8Block),
+                    static_cast<int>(WeightFormat::kPackedInt4), static_cast<int>(WeightFormat::kPackedInt8),
+                    static_cast<int>(WeightFormat::kPackedQ4_K), static_cast<int>(WeightFormat::kPackedQ6_K)},
+                   {1, 4, 16, 64}});
 
 // One row and head against a segment of 64 positions: scores, exponentials, values.
 void BM_Segment(benchmark::State& state) {

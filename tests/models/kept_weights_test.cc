@@ -58,12 +58,11 @@ TEST(KeptWeights, WhichMatricesAreAndTheirBytes) {
     EXPECT_EQ(packing.bytes, kernels::PackedBytes(kernels::PackedTypeOf(p.format), p.shape[0], p.shape[1]));
   }
   for (const char* name :
-       {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj", "gate_proj", "up_proj", "down_proj"}) {
+       {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}) {
     EXPECT_GT(of[std::string(name) + ".weight int4"], 0) << name;
     EXPECT_EQ(of.count(std::string(name) + ".weight bf16"), 0) << name;
   }
-  for (const char* name :
-       {"kv_b_proj.weight bf16", "gate.weight bf16", "embed_tokens.weight bf16", "lm_head.weight int8"}) {
+  for (const char* name : {"gate.weight bf16", "embed_tokens.weight bf16", "lm_head.weight int8"}) {
     EXPECT_GT(of[name], 0) << name;
   }
   // A padded last tile counts.

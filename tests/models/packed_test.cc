@@ -14,6 +14,7 @@
 #include "models/kernels/kernels.h"
 #include "models/kernels/packed_blocks.h"
 #include "models/kernels/packed_tile.h"
+#include "models/kernels/reference.h"
 #include "parallel/base/partition.h"
 
 namespace atl::models::kernels {
@@ -268,6 +269,54 @@ TEST(Packed, UnpacksWhatWasPacked) {
           ASSERT_EQ(values[i], step * static_cast<float>(group.q[i]) - group.least);
         }
       }
+    }
+  }
+}
+
+// Tiles as their outputs one by one, of slices too, in every instruction set.
+TEST_P(PackedTest, TilesUnpackAsTheirGroupsDo) {
+  for (const PackedType type : kPackedTypes) {
+    for (const int64_t skip : {0, 3}) {
+      const int64_t depth = 32 * 13;
+      const Quantized w = RandomMatrix(type, 37, depth, 5, skip);
+      const Range groups{2, 11};
+      const int64_t stride = groups.size() * kGroup + 5;
+      for (int64_t tile = 0; tile < 2; ++tile) {
+        std::vector<float> got(kTileRows * stride, 7.0f);
+        UnpackTile(w.matrix, tile, groups, got.data(), stride);
+        for (int64_t o = 0; o < kTileRows; ++o) {
+          for (int64_t g = groups.begin; g < groups.end; ++g) {
+            float want[kGroup];
+            UnpackGroup(w.matrix, tile * kTileRows + o, g, want);
+            const float* from = got.data() + o * stride + (g - groups.begin) * kGroup;
+            for (int64_t i = 0; i < kGroup; ++i) {
+              ASSERT_EQ(std::bit_cast<uint32_t>(from[i]), std::bit_cast<uint32_t>(want[i]))
+                  << static_cast<int>(type) << ", output " << o << ", group " << g << ", input " << i;
+            }
+          }
+          ASSERT_EQ(got[o * stride + stride - 1], 7.0f);
+        }
+      }
+    }
+  }
+}
+
+// By the transpose: the bits of the values in f32, last tiles that are not whole and any columns too.
+TEST_P(PackedTest, TransposedProductsHaveTheBitsOfTheDecodedMatrix) {
+  ThreadPool pool(2);
+  for (const WeightFormat format : {WeightFormat::kPackedInt4, WeightFormat::kPackedQ8_0, WeightFormat::kPackedQ6_K}) {
+    const Quantized packed = RandomMatrix(PackedTypeOf(format), 37, 320, 9);
+    const Matrix w = PackedMatrix(packed.memory.data(), format, {0, 37}, {0, 320});
+    std::vector<float> plain(w.rows * w.cols);
+    for (int64_t r = 0; r < w.rows; ++r) WidenRow(w, r, plain.data() + r * w.cols);
+    for (const int64_t rows : {1, 2, 7, 66}) {
+      const std::vector<float> x = Values(rows * w.rows, static_cast<uint32_t>(rows));
+      std::vector<float> want(rows * w.cols), got(rows * w.cols, NAN), shared = got;
+      reference::MatMulTransposed(x, rows, PlainMatrix(plain.data(), w.rows, w.cols, w.cols), want);
+      MatMulTransposed(x.data(), w.rows, rows, w, got, nullptr);
+      MatMulTransposed(x.data(), w.rows, rows, w, shared, &pool);
+      EXPECT_EQ(Bits(got), Bits(want)) << Name(format) << ", " << rows << " rows";
+      EXPECT_EQ(Bits(shared), Bits(want)) << Name(format) << ", " << rows << " rows on two threads";
     }
   }
 }

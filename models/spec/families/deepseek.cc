@@ -1,5 +1,7 @@
 // DeepSeek-V3 and R1, Kimi K2, Moonlight, and DeepSeek-V2-Lite: latent attention and a mixture of many small experts
 // beside shared ones.
+#include <numeric>
+
 #include "models/spec/families/common.h"
 
 namespace atl::models {
@@ -63,12 +65,12 @@ void ListLatentAttention(TensorList* list) {
   add("self_attn.kv_a_proj_with_mqa.weight", mla.latent_dim(), spec.hidden, Sharding::kReplicated);
   list->Norm("self_attn.kv_a_layernorm", mla.kv_lora_rank);
   if (mla.split_up) {
-    add("self_attn.k_b_proj.weight", spec.heads * mla.kv_lora_rank, mla.nope_dim, Sharding::kHeadRows)->both_ways =
-        true;
-    add("self_attn.v_b_proj.weight", spec.heads * mla.v_dim, mla.kv_lora_rank, Sharding::kHeadRows)->both_ways = true;
+    add("self_attn.k_b_proj.weight", spec.heads * mla.kv_lora_rank, mla.nope_dim, Sharding::kHeadRows)->parts =
+        mla.kv_lora_rank;
+    add("self_attn.v_b_proj.weight", spec.heads * mla.v_dim, mla.kv_lora_rank, Sharding::kHeadRows)->parts = mla.v_dim;
   } else {
     add("self_attn.kv_b_proj.weight", spec.heads * (mla.nope_dim + mla.v_dim), mla.kv_lora_rank, Sharding::kHeadRows)
-        ->both_ways = true;
+        ->parts = std::gcd(mla.nope_dim, mla.v_dim);
   }
   add("self_attn.o_proj.weight", spec.hidden, spec.heads * mla.v_dim, Sharding::kAxisColumns, mla.v_dim);
 }
