@@ -30,7 +30,7 @@ std::span<const Target> Targets() {
       {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2,
        PackedPanelAmx(), 12, IsNotQ6_K},
       {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2},
-      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 8, HasFewBits},
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 6, HasFewBits},
       {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
   return targets;
 }

@@ -159,6 +159,10 @@ void Rows(const PackedTileCall& call, int64_t row) {
 template <PackedType type>
 void Tile(const PackedTileCall& call) {
   int64_t row = 0;
+  if (call.x->rows == 5) {  // a tenth faster than four and one
+    Rows<type, 3>(call, row);
+    row += 3;
+  }
   for (; row + 4 <= call.x->rows; row += 4) Rows<type, 4>(call, row);
   switch (call.x->rows - row) {
     case 1:

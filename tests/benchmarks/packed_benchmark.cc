@@ -54,7 +54,7 @@ void BM_MatMulPacked(benchmark::State& state) {
 }
 BENCHMARK(BM_MatMulPacked)
     ->ArgNames({"type", "rows", "outs", "depth", "threads", "target"})
-    ->ArgsProduct({{0}, {1, 2, 4, 8, 12, 16, 64, 128}, {1408}, {2048}, {1, 2}, {0, 1, 2}})
+    ->ArgsProduct({{0}, {1, 2, 3, 4, 6, 8, 12, 16, 64, 128}, {1408}, {2048}, {1, 2}, {0, 1, 2}})
     ->ArgsProduct({{0}, {1, 8, 64}, {2048}, {7168}, {2}, {0}})
     ->ArgsProduct({{1, 2, 3, 4, 5}, {1, 4, 64}, {1408}, {2048}, {1, 2}, {0, 1, 2}})
     ->UseRealTime();

@@ -182,7 +182,7 @@ TEST_P(PackedTest, GivesTheBitsOfTheDefinition) {
     for (const auto& [outs, depth] : {std::pair<int64_t, int64_t>{16, 32}, {1, 7}, {17, 40}, {33, 256}, {64, 1408}}) {
       const int64_t skip = depth == 1408 ? LayoutOf(type).block_groups - 1 : 0;
       const Quantized w = RandomMatrix(type, outs, depth, static_cast<uint32_t>(outs * depth), skip);
-      for (const int64_t rows : {1, 2, 3, 8, 15, 37, 83}) {
+      for (const int64_t rows : {1, 2, 3, 5, 6, 7, 8, 15, 37, 83}) {
         const std::vector<float> x = Values(rows * depth, static_cast<uint32_t>(rows + depth));
         std::vector<std::byte> memory(QuantizedRowsBytes(rows, depth));
         const QuantizedRows q = QuantizeRows(x, rows, depth, memory, &pool);
