@@ -169,15 +169,14 @@ HWY_INLINE void WeightedRows(const float* a, int64_t a_stride, const T* rows, in
 template <bool adds = false, typename T>
 HWY_INLINE void AllWeightedRows(const float* a, int64_t a_stride, int64_t rows, const T* from, int64_t stride,
                                 int64_t count, int64_t width, float* out, int64_t out_stride) {
-  int64_t row = 0;
-  const auto next = [&]<int kRows>() {
+  const auto some = [&]<int kRows>(int64_t row) {
     WeightedRows<kRows, adds>(a + row * a_stride, a_stride, from, stride, count, width, out + row * out_stride,
                               out_stride);
-    row += kRows;
   };
-  while (row + 4 <= rows) next.template operator()<4>();
-  while (row + 2 <= rows) next.template operator()<2>();
-  while (row < rows) next.template operator()<1>();
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) some.template operator()<4>(row);
+  for (; row + 2 <= rows; row += 2) some.template operator()<2>(row);
+  if (row < rows) some.template operator()<1>(row);
 }
 
 // Columns [first, first + count), at most kDecoded, of weights that are decoded, kStrip rows of them at a time.
