@@ -143,12 +143,10 @@ HWY_INLINE StripTile MakeTile(const Matrix& w, int64_t out, int64_t outs, int64_
   if constexpr (std::is_same_v<T, float>) {
     return {w.Row<float>(out) + k, w.row_bytes / static_cast<int64_t>(sizeof(float))};
   } else {
-    for (int64_t o = 0; o < outs; ++o) {
-      if constexpr (std::is_same_v<T, Decoded>) {
-        DecodeRow(w, out + o, k, count, memory + o * kDecoded);
-      } else {
-        WidenTo(w.Row<T>(out + o) + k, count, memory + o * kDecoded);
-      }
+    if constexpr (std::is_same_v<T, Decoded>) {
+      DecodeRows(w, out, outs, k, count, memory, kDecoded);
+    } else {
+      for (int64_t o = 0; o < outs; ++o) WidenTo(w.Row<T>(out + o) + k, count, memory + o * kDecoded);
     }
     return {memory, kDecoded};
   }

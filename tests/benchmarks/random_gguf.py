@@ -11,62 +11,21 @@ tokenizer is a list of names, enough for a benchmark.
 import array
 import json
 import math
+import os
 import random
 import struct
 import sys
 
-F32, Q4_0 = 0, 2
-ALIGNMENT, BLOCK, BLOCK_BYTES = 32, 32, 18
-STRING, ARRAY = 8, 9
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from gguf_file import F32, head, hyperparameters, padded  # noqa: E402
+
+Q4_0, BLOCK, BLOCK_BYTES = 2, 32, 18
 # Both nibbles in 1..15, whose weights are -7..7.
 NIBBLES = bytes((b & 15 or 8) | ((b >> 4) or 8) << 4 for b in range(256))
 
 
-def string(text):
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def value(v):
-    """The type and the bytes of a metadata value."""
-    if isinstance(v, bool):
-        return 7, struct.pack("<?", v)
-    if isinstance(v, int):
-        return 4, struct.pack("<I", v)
-    if isinstance(v, float):
-        return 6, struct.pack("<f", v)
-    if isinstance(v, str):
-        return STRING, string(v)
-    if isinstance(v[0], int):  # of signed ones, as token types are
-        return ARRAY, struct.pack(f"<IQ{len(v)}i", 5, len(v), *v)
-    return ARRAY, struct.pack("<IQ", STRING, len(v)) + b"".join(string(item) for item in v)
-
-
-def metadata(c):
-    rope = c["rope_scaling"]
-    own = {
-        "block_count": c["num_hidden_layers"], "context_length": 65536, "embedding_length": c["hidden_size"],
-        "feed_forward_length": c["intermediate_size"], "vocab_size": c["vocab_size"],
-        "attention.head_count": c["num_attention_heads"], "attention.head_count_kv": c["num_attention_heads"],
-        "attention.layer_norm_rms_epsilon": float(c["rms_norm_eps"]), "attention.q_lora_rank": c["q_lora_rank"],
-        "attention.kv_lora_rank": c["kv_lora_rank"],
-        "attention.key_length": c["qk_nope_head_dim"] + c["qk_rope_head_dim"],
-        "attention.value_length": c["v_head_dim"], "rope.dimension_count": c["qk_rope_head_dim"],
-        "rope.freq_base": float(c["rope_theta"]), "rope.scaling.type": rope["type"],
-        "rope.scaling.factor": float(rope["factor"]),
-        "rope.scaling.original_context_length": rope["original_max_position_embeddings"],
-        "rope.scaling.yarn_log_multiplier": 0.1 * rope["mscale_all_dim"],
-        "leading_dense_block_count": c["first_k_dense_replace"], "expert_count": c["n_routed_experts"],
-        "expert_used_count": c["num_experts_per_tok"], "expert_shared_count": c["n_shared_experts"],
-        "expert_feed_forward_length": c["moe_intermediate_size"],
-        "expert_weights_scale": float(c["routed_scaling_factor"]), "expert_weights_norm": c["norm_topk_prob"],
-        "expert_gating_func": 2,  # sigmoid
-        "expert_group_count": c["n_group"], "expert_group_used_count": c["topk_group"],
-    }
-    vocab = c["vocab_size"]
+def tokenizer(vocab):
     return {
-        "general.architecture": "deepseek2", "general.file_type": Q4_0,
-        **{"deepseek2." + key: v for key, v in own.items()},
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "deepseek-v3",
         "tokenizer.ggml.tokens": [f"t{i}" for i in range(vocab)], "tokenizer.ggml.token_type": [1] * vocab,
         "tokenizer.ggml.merges": ["t 1"], "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1,
@@ -140,24 +99,18 @@ def main():
         config = json.load(file)
     if config.get("model_type") not in ("deepseek_v3", "kimi_k2"):
         sys.exit(f"{sys.argv[1]}: model_type {config.get('model_type')}, only the DeepSeek-V3 shape is written")
-    known, listed = metadata(config), list(tensors(config))
+    keys = {**hyperparameters(config), "general.file_type": Q4_0, **tokenizer(config["vocab_size"])}
+    listed = {name: (shape, kind, size(shape, kind)) for name, shape, kind in tensors(config)}
     dice = random.Random(1)
     with open(sys.argv[2], "wb") as out:
-        out.write(b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(known)))
-        for key, v in known.items():
-            kind, data = value(v)
-            out.write(string(key) + struct.pack("<I", kind) + data)
-        offset = 0
-        for name, shape, kind in listed:
-            out.write(string(name) + struct.pack("<I", len(shape)))
-            out.write(struct.pack(f"<{len(shape)}Q", *reversed(shape)) + struct.pack("<IQ", kind, offset))
-            offset += (size(shape, kind) + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-        out.write(b"\0" * (-out.tell() % ALIGNMENT))
-        for i, (name, shape, kind) in enumerate(listed):
+        out.write(head(keys, listed))
+        for i, (name, (shape, kind, _)) in enumerate(listed.items()):
             print(f"\r{i + 1} of {len(listed)} tensors", end="", file=sys.stderr)
+            last = b""
             for data in contents(name, shape, kind, dice):
-                out.write(data)
-            out.write(b"\0" * (-out.tell() % ALIGNMENT))
+                out.write(last)
+                last = data
+            out.write(padded(last))
     print(file=sys.stderr)
 
 

@@ -46,19 +46,23 @@ def padded(data):
     return data + b"\0" * (-len(data) % ALIGNMENT)
 
 
-def write(path, keys, tensors):
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
+def head(keys, tensors):
+    """What a file begins with. tensors: {name: (shape, type, bytes that it takes)}, in the order of their contents."""
+    data = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     for key, v in keys.items():
-        kind, data = value(v)
-        head += string(key) + struct.pack("<I", kind) + data
-    blobs, offset = [], 0
-    for name, (shape, kind, data) in tensors.items():
-        head += string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), kind, offset)
-        blobs.append(padded(data))
-        offset += len(blobs[-1])
+        kind, of = value(v)
+        data += string(key) + struct.pack("<I", kind) + of
+    offset = 0
+    for name, (shape, kind, size) in tensors.items():
+        data += string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), kind, offset)
+        offset += size + -size % ALIGNMENT
+    return padded(data)
+
+
+def write(path, keys, tensors):
     with open(path, "wb") as f:
-        f.write(padded(head))
-        f.writelines(blobs)
+        f.write(head(keys, {name: (shape, kind, len(data)) for name, (shape, kind, data) in tensors.items()}))
+        f.writelines(padded(data) for _, _, data in tensors.values())
 
 
 def write_split(directory, name, keys, tensors, count):
@@ -139,15 +143,15 @@ def hyperparameters(config):
         "feed_forward_length": config["intermediate_size"],
         "attention.head_count": config["num_attention_heads"],
         "attention.head_count_kv": config["num_key_value_heads"],
-        "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
         "attention.q_lora_rank": config["q_lora_rank"],
         "attention.kv_lora_rank": config["kv_lora_rank"],
         "attention.key_length": config["qk_nope_head_dim"] + config["qk_rope_head_dim"],
         "attention.value_length": config["v_head_dim"],
         "rope.dimension_count": config["qk_rope_head_dim"],
-        "rope.freq_base": config["rope_theta"],
+        "rope.freq_base": float(config["rope_theta"]),
         "rope.scaling.type": rope["type"],
-        "rope.scaling.factor": rope["factor"],
+        "rope.scaling.factor": float(rope["factor"]),
         "rope.scaling.original_context_length": rope["original_max_position_embeddings"],
         "rope.scaling.yarn_log_multiplier": 0.1 * rope["mscale_all_dim"],
         "leading_dense_block_count": config["first_k_dense_replace"],
@@ -156,7 +160,7 @@ def hyperparameters(config):
         "expert_used_count": config["num_experts_per_tok"],
         "expert_shared_count": config["n_shared_experts"],
         "expert_feed_forward_length": config["moe_intermediate_size"],
-        "expert_weights_scale": config["routed_scaling_factor"],
+        "expert_weights_scale": float(config["routed_scaling_factor"]),
         "expert_weights_norm": config["norm_topk_prob"],
         "expert_gating_func": 2,
         "expert_group_count": config["n_group"],
