@@ -4,9 +4,8 @@
 // MLA has two forms that round differently, and the form belongs to the token (law 1):
 //   - expanded (prompt): k = [W_UK c | k_pe], v = W_UV c, made anew for each segment; a score is summed in ascending
 //     order
-//   - absorbed (emitted): score = [q_nope W_UK | q_pe] [c | k_pe], in the lanes of kernels.h, and W_UV is applied to
-//   the
-//     sum of p c at the end
+//   - absorbed (emitted): score = [q_nope W_UK | q_pe] [c | k_pe], in the lanes of kernels.h; W_UV is applied at the
+//     end, to the sum of p c
 #pragma once
 
 #include "models/kv_cache.h"
