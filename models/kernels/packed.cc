@@ -21,7 +21,7 @@ struct Target {
   int64_t panel_rows = 0;               // from here on it is worth unpacking a panel
   bool (*panel_has)(PackedType type) = nullptr;
 };
-bool HasFewBits(PackedType type) { return IsNibbles(type); }  // four or six
+bool IsQ6_K(PackedType type) { return type == PackedType::kQ6_K; }
 bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
 
 // Best first.
@@ -30,7 +30,7 @@ std::span<const Target> Targets() {
       {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2,
        PackedPanelAmx(), 12, IsNotQ6_K},
       {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2},
-      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 6, HasFewBits},
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 12, IsQ6_K},
       {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
   return targets;
 }

@@ -5,6 +5,13 @@
 namespace atl::models::kernels {
 namespace {
 
+// A value that is in a register at this point: GCC would load it anew for each use, or put off additions and keep what
+// is to be added in memory.
+[[gnu::always_inline]] inline __m256i InRegister(__m256i v) {
+  asm volatile("" : "+x"(v));  // NOLINT(hicpp-no-assembler): no instruction
+  return v;
+}
+
 inline __m256i LoadBytes(const std::byte* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
 inline __m128i Load16(const std::byte* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); }
 inline __m128i Load8(const std::byte* at) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)); }
@@ -18,30 +25,36 @@ inline __m256 Scales(const std::byte* at) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(Load16(at)), 16));
 }
 
-// Nibbles of a group as unsigned bytes: vector j has inputs 4 j .. 4 j + 3 of each output.
+// Nibbles of a group as unsigned bytes: inputs 4 j .. 4 j + 3 of each output.
+[[gnu::always_inline]] inline __m256i Nibbles(const std::byte* group, int half, int j) {
+  const __m256i both = LoadBytes(group + 64 * (j % 4) + 32 * half);
+  return _mm256_and_si256(j < 4 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
+}
 inline void LoadNibbles(const std::byte* group, int half, __m256i (&w)[8]) {
-  const __m256i low = _mm256_set1_epi8(15);
-  for (int j = 0; j < 4; ++j) {
-    const __m256i both = LoadBytes(group + 64 * j + 32 * half);
-    w[j] = _mm256_and_si256(both, low);
-    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-  }
+  for (int j = 0; j < 8; ++j) w[j] = Nibbles(group, half, j);
 }
 
 // Q6_K's weights, signed, likewise.
-inline void LoadSixBits(const std::byte* group, int half, __m256i (&w)[8]) {
-  const __m256i upper = _mm256_set1_epi8(0x30), zero = _mm256_set1_epi8(32);
-  LoadNibbles(group, half, w);
-  for (int l = 0; l < 2; ++l) {
-    const __m256i high = LoadBytes(group + 256 + 64 * l + 32 * half);
-    const auto join = [&](__m256i* to, __m256i bits) {
-      *to = _mm256_sub_epi8(_mm256_or_si256(*to, _mm256_and_si256(bits, upper)), zero);
-    };
-    join(&w[2 * l], _mm256_slli_epi16(high, 4));
-    join(&w[2 * l + 1], _mm256_slli_epi16(high, 2));
-    join(&w[2 * l + 4], high);
-    join(&w[2 * l + 5], _mm256_srli_epi16(high, 2));
+[[gnu::always_inline]] inline __m256i SixBits(const std::byte* group, int half, int j) {
+  __m256i high = LoadBytes(group + 256 + 64 * (j % 4 / 2) + 32 * half);
+  switch (j % 2 + j / 4 * 2) {  // the two bits go to bits 4 and 5
+    case 0:
+      high = _mm256_slli_epi16(high, 4);
+      break;
+    case 1:
+      high = _mm256_slli_epi16(high, 2);
+      break;
+    case 2:
+      break;
+    case 3:
+      high = _mm256_srli_epi16(high, 2);
+      break;
   }
+  const __m256i bits = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
+  return _mm256_sub_epi8(_mm256_or_si256(Nibbles(group, half, j), bits), _mm256_set1_epi8(32));
+}
+inline void LoadSixBits(const std::byte* group, int half, __m256i (&w)[8]) {
+  for (int j = 0; j < 8; ++j) w[j] = SixBits(group, half, j);
 }
 // Its s of 16 inputs (i: which of the two), twice in 32 bits.
 inline __m256i SixBitScales(const std::byte* group, int half, int i) {

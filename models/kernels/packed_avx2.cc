@@ -14,104 +14,149 @@
 namespace atl::models::kernels {
 namespace {
 
-inline __m256i Broadcast(const int8_t* quad) {
-  int32_t word;
-  std::memcpy(&word, quad, 4);
-  return _mm256_set1_epi32(word);
-}
+// What some rows bring to a group of 32 inputs: row r's values [32], scale and offset lie r * stride groups further on.
+struct RowsOfGroup {
+  const int8_t* values;
+  const float* scales;
+  const int32_t* offsets;
+  int64_t stride;
 
-// Products of 4 unsigned bits with a row's group, in pairs of 16 bits: no sum overflows, of 16 products of 15 x 127.
-inline __m256i NibbleSum(const __m256i (&w)[8], const int8_t* x) {
-  __m256i even = _mm256_maddubs_epi16(w[0], Broadcast(x)), odd = _mm256_maddubs_epi16(w[1], Broadcast(x + 4));
-  for (int j = 2; j < 8; j += 2) {
-    even = _mm256_add_epi16(even, _mm256_maddubs_epi16(w[j], Broadcast(x + 4 * j)));
-    odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(w[j + 1], Broadcast(x + 4 * j + 4)));
+  // Four values in all places, loaded once for 16 outputs.
+  [[gnu::always_inline]] inline __m256i Quad(int r, int j) const {
+    int32_t word;
+    std::memcpy(&word, values + r * stride * kGroup + 4 * j, 4);
+    return InRegister(_mm256_set1_epi32(word));
   }
-  return _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1));
-}
-
-// Of signed bytes: magnitudes up to 128 times activations that take their signs, two products of 16 bits.
-inline __m256i SignedPairs(__m256i w, const int8_t* quad) {
-  return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(Broadcast(quad), w));
-}
-
-// A group's weights for 8 outputs in registers, and acc plus their product with a row's group (packed.h). offset is the
-// row's of the group.
-template <PackedType type>
-struct HalfGroup {  // INT4, Q4_0
-  __m256i w[8];
-  __m256 scale;
-  void Load(const std::byte* /*header*/, const std::byte* group, int half) {
-    LoadNibbles(group, half, w);
-    scale = Scales<type>(group + 256 + 16 * half);
-  }
-  __m256 Add(const int8_t* x, float x_scale, int32_t offset, __m256 acc) const {
-    const __m256i sum = _mm256_add_epi32(NibbleSum(w, x), _mm256_set1_epi32(offset));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(x_scale)), acc);
-  }
+  __m256 Scale(int r) const { return _mm256_set1_ps(scales[r * stride]); }
+  int32_t Offset(int r) const { return offsets[r * stride]; }
 };
 
-template <PackedType type>
-struct HalfGroupOfBytes {  // INT8, Q8_0
-  __m256i w[8];
-  __m256 scale;
-  void Load(const std::byte* /*header*/, const std::byte* group, int half) {
-    const __m256i offset = _mm256_set1_epi8(-128);
-    for (int j = 0; j < 8; ++j) w[j] = _mm256_xor_si256(LoadBytes(group + 64 * j + 32 * half), offset);
-    scale = Scales<type>(group + 512 + 16 * half);
-  }
-  __m256 Add(const int8_t* x, float x_scale, int32_t /*offset*/, __m256 acc) const {
-    __m256i sum = _mm256_setzero_si256();
-    for (int j = 0; j < 8; ++j) {
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(SignedPairs(w[j], x + 4 * j), _mm256_set1_epi16(1)));
+template <int kRows>
+using Sums = __m256[kRows][2];  // of both halves of a tile's outputs
+template <int kRows>
+using IntegerSums = __m256i[kRows][2];
+
+// A group's sums of integers. Four inputs of all 16 outputs meet all rows before the next four are unpacked, and each
+// product is added at once: so weights, activations and the sums of four rows fit the registers. Left to itself GCC
+// keeps the products in memory and adds them up at the end, which takes half as long again.
+
+// 4 unsigned bits: products are added in pairs of 16 bits, which hold 16 products of 15 x 127.
+template <int kRows>
+[[gnu::always_inline]] inline void NibbleSums(const std::byte* group, const RowsOfGroup& x, IntegerSums<kRows>& sums) {
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const int j = i / 2 + i % 2 * 4;  // both nibbles of a byte, one after the other
+    const __m256i w[2] = {Nibbles(group, 0, j), Nibbles(group, 1, j)};
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const __m256i quad = x.Quad(r, j);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const __m256i pairs = _mm256_maddubs_epi16(w[half], quad);
+        sums[r][half] = InRegister(i == 0 ? pairs : _mm256_add_epi16(sums[r][half], pairs));
+      }
     }
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, _mm256_set1_ps(x_scale)), acc);
   }
-};
-template <>
-struct HalfGroup<PackedType::kInt8> : HalfGroupOfBytes<PackedType::kInt8> {};
-template <>
-struct HalfGroup<PackedType::kQ8_0> : HalfGroupOfBytes<PackedType::kQ8_0> {};
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    for (__m256i& sum : sums[r]) sum = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+  }
+}
 
-template <>
-struct HalfGroup<PackedType::kQ4_K> {
-  __m256i w[8];
-  __m256 scale, least;  // d s, dmin m / 8
-  void Load(const std::byte* header, const std::byte* group, int half) {
-    LoadNibbles(group, half, w);
-    scale = FourBitScales(header, group, half);
-    least = FourBitLeast(header, group, half);
-  }
-  __m256 Add(const int8_t* x, float x_scale, int32_t offset, __m256 acc) const {
-    const __m256 sum = _mm256_mul_ps(_mm256_cvtepi32_ps(NibbleSum(w, x)), scale);
-    const __m256 part = _mm256_fmadd_ps(least, _mm256_set1_ps(static_cast<float>(offset)), sum);
-    return _mm256_fmadd_ps(part, _mm256_set1_ps(x_scale), acc);
-  }
-};
+// Signed bytes: magnitudes up to 128 times activations that take their signs, two products of 16 bits.
+[[gnu::always_inline]] inline __m256i SignedPairs(__m256i w, __m256i magnitude, __m256i quad) {
+  return _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(quad, w));
+}
 
-template <>
-struct HalfGroup<PackedType::kQ6_K> {
-  __m256i w[8];      // signed
-  __m256i scale[2];  // s of each 16 inputs, twice in 32 bits
-  __m256 d;
-  void Load(const std::byte* header, const std::byte* group, int half) {
-    LoadSixBits(group, half, w);
-    for (int i = 0; i < 2; ++i) scale[i] = SixBitScales(group, half, i);
-    d = Halves(header + 16 * half);
-  }
-  __m256 Add(const int8_t* x, float x_scale, int32_t /*offset*/, __m256 acc) const {
-    __m256i sum[2];
-    for (int i = 0; i < 2; ++i) {  // 8 products of 32 x 127 fit 16 bits
-      const __m256i* of = w + 4 * i;
-      const int8_t* quads = x + 16 * i;
-      const __m256i first = _mm256_add_epi16(SignedPairs(of[0], quads), SignedPairs(of[1], quads + 4));
-      const __m256i second = _mm256_add_epi16(SignedPairs(of[2], quads + 8), SignedPairs(of[3], quads + 12));
-      sum[i] = _mm256_madd_epi16(_mm256_add_epi16(first, second), scale[i]);
+template <int kRows>
+[[gnu::always_inline]] inline void ByteSums(const std::byte* group, const RowsOfGroup& x, IntegerSums<kRows>& sums) {
+  const __m256i zero = _mm256_set1_epi8(-128);
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) {
+    const __m256i w[2] = {_mm256_xor_si256(LoadBytes(group + 64 * j), zero),
+                          _mm256_xor_si256(LoadBytes(group + 64 * j + 32), zero)};
+    const __m256i magnitudes[2] = {_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])};
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const __m256i quad = x.Quad(r, j);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const __m256i sum = _mm256_madd_epi16(SignedPairs(w[half], magnitudes[half], quad), _mm256_set1_epi16(1));
+        sums[r][half] = InRegister(j == 0 ? sum : _mm256_add_epi32(sums[r][half], sum));
+      }
     }
-    const __m256 total = _mm256_cvtepi32_ps(_mm256_add_epi32(sum[0], sum[1]));
-    return _mm256_fmadd_ps(total, _mm256_mul_ps(d, _mm256_set1_ps(x_scale)), acc);
   }
-};
+}
+
+// Q6_K: 16 inputs have one scale; 8 products of 32 x 127 fit 16 bits.
+template <int kRows>
+[[gnu::always_inline]] inline void SixBitSums(const std::byte* group, const RowsOfGroup& x, IntegerSums<kRows>& sums) {
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    IntegerSums<kRows> pairs;
+#pragma GCC unroll 4
+    for (int j = 4 * i; j < 4 * i + 4; ++j) {
+      const __m256i w[2] = {SixBits(group, 0, j), SixBits(group, 1, j)};
+      const __m256i magnitudes[2] = {_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])};
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const __m256i quad = x.Quad(r, j);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+          const __m256i more = SignedPairs(w[half], magnitudes[half], quad);
+          pairs[r][half] = InRegister(j == 4 * i ? more : _mm256_add_epi16(pairs[r][half], more));
+        }
+      }
+    }
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const __m256i scales = SixBitScales(group, half, i);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const __m256i sum = _mm256_madd_epi16(pairs[r][half], scales);
+        sums[r][half] = i == 0 ? sum : _mm256_add_epi32(sums[r][half], sum);
+      }
+    }
+  }
+}
+
+// acc plus a group's products with the rows (packed.h).
+template <PackedType type, int kRows>
+[[gnu::always_inline]] inline void AddGroup(const std::byte* header, const std::byte* group, const RowsOfGroup& x,
+                                            Sums<kRows>& acc) {
+  IntegerSums<kRows> sums;
+  if constexpr (!IsNibbles(type)) {
+    ByteSums<kRows>(group, x, sums);
+  } else if constexpr (type == PackedType::kQ6_K) {
+    SixBitSums<kRows>(group, x, sums);
+  } else {
+    NibbleSums<kRows>(group, x, sums);
+  }
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    __m256 scale, least;  // Q4_K: d s, dmin m / 8
+    if constexpr (type == PackedType::kQ4_K) {
+      scale = FourBitScales(header, group, half);
+      least = FourBitLeast(header, group, half);
+    } else if constexpr (type == PackedType::kQ6_K) {
+      scale = Halves(header + 16 * half);
+    } else {
+      scale = Scales<type>(group + LayoutOf(type).group_bytes - 2 * kTileRows + 16 * half);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      __m256i sum = sums[r][half];
+      if constexpr (type == PackedType::kQ4_K) {
+        const __m256 part = _mm256_fmadd_ps(least, _mm256_set1_ps(static_cast<float>(x.Offset(r))),
+                                            _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale));
+        acc[r][half] = _mm256_fmadd_ps(part, x.Scale(r), acc[r][half]);
+      } else {
+        if constexpr (ZeroOf(type) == 8) sum = _mm256_add_epi32(sum, _mm256_set1_epi32(x.Offset(r)));
+        acc[r][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(scale, x.Scale(r)), acc[r][half]);
+      }
+    }
+  }
+}
 
 // Rows [row, row + kRows). Both halves of a group at once, so that memory is read in one stream: some rows cost hardly
 // more than one while they wait for it.
@@ -124,11 +169,10 @@ void Rows(const PackedTileCall& call, int64_t row) {
   const float* scales = call.x->scales + row * groups;
   const int32_t* offsets = call.x->offsets + row * groups;
   const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
-  __m256 waiting[2][kRows][3], acc[2][kRows];
+  __m256 waiting[kRows][2][3];
+  Sums<kRows> acc;
   for (int block = 0; block < call.blocks; ++block) {
-    for (int half = 0; half < 2; ++half) {
-      for (__m256& a : acc[half]) a = _mm256_setzero_ps();
-    }
+    for (auto& both : acc) both[0] = both[1] = _mm256_setzero_ps();
     for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g) {
       const std::byte *header = HeaderOf(type, call.tile, call.skip + g), *at = GroupOf(type, call.tile, call.skip + g);
       if (row == 0) {
@@ -136,23 +180,16 @@ void Rows(const PackedTileCall& call, int64_t row) {
           _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T0);
         }
       }
-      for (int half = 0; half < 2; ++half) {
-        HalfGroup<type> weights;
-        weights.Load(header, at, half);
-        for (int r = 0; r < kRows; ++r) {
-          const int64_t i = r * groups + g;
-          acc[half][r] = weights.Add(values + i * kGroup, scales[i], offsets[i], acc[half][r]);
-        }
-      }
+      AddGroup<type, kRows>(header, at, {values + g * kGroup, scales + g, offsets + g, groups}, acc);
     }
-    for (int half = 0; half < 2; ++half) {
-      for (int r = 0; r < kRows; ++r) AddToTree(block, call.blocks, &acc[half][r], waiting[half][r], add);
+    for (int r = 0; r < kRows; ++r) {
+      for (int half = 0; half < 2; ++half) AddToTree(block, call.blocks, &acc[r][half], waiting[r][half], add);
     }
   }
   for (int r = 0; r < kRows; ++r) {
     float* y = call.y + (row + r) * call.y_stride;
-    _mm256_storeu_ps(y, acc[0][r]);
-    _mm256_storeu_ps(y + 8, acc[1][r]);
+    _mm256_storeu_ps(y, acc[r][0]);
+    _mm256_storeu_ps(y + 8, acc[r][1]);
   }
 }
 

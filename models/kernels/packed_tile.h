@@ -29,7 +29,7 @@ bool HasAvx2();  // with FMA and F16C
 // Tiles [0, tiles) of the call, at most kPanelTiles, one after another in memory as in y: the same sums, faster for
 // many rows.
 using PackedPanelFunction = void (*)(PackedType type, const PackedTileCall& call, int tiles);
-PackedPanelFunction PackedPanelAvx2();  // all but those of 8 bits
+PackedPanelFunction PackedPanelAvx2();  // Q6_K
 PackedPanelFunction PackedPanelAmx();   // all but Q6_K
 
 // Rounds 32 activations (packed.h). A group whose values are all next to nothing becomes zeros.
