@@ -14,21 +14,26 @@ absl::StatusOr<bool> Pending::Test() {
 
 absl::Status Pending::Wait(Deadline deadline) {
   // Most waits of a busy step end within the spins. Yielding lets ranks that share a core go on; sleeping makes an idle
-  // rank cheap: at 2 ms a poll of some microseconds is well below 1 % of a core.
-  constexpr int kSpins = 200, kYields = 2000;
-  auto sleep = std::chrono::microseconds(20);
+  // rank cheap: at 2 ms a poll of some microseconds is well below 1 % of a core. A sleep is a small share of what has
+  // been waited already: MPI moves a large message only while both sides poll, several times, and a rank that had slept
+  // 2 ms at a time since its slower neighbour was late held up each of these.
+  constexpr int kSpins = 200, kYields = 2000, kShare = 64;
+  constexpr std::chrono::nanoseconds kShortest = std::chrono::microseconds(20), kLongest = std::chrono::milliseconds(2);
+  SteadyTime began;
   for (int64_t polls = 0;; ++polls) {
     ATOLL_ASSIGN_OR_RETURN(const bool done, Test());
     if (done) return absl::OkStatus();
     if (polls < kSpins) continue;
-    if (deadline.Expired()) {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (polls == kSpins) began = now;
+    if (now >= deadline.at) {
       return DeadlineExceeded("{}, after {:.3g} s", op_->Describe(), deadline.budget.count());
     }
     if (polls < kSpins + kYields) {
       std::this_thread::yield();
     } else {
-      std::this_thread::sleep_for(sleep);
-      sleep = std::min(sleep * 2, std::chrono::microseconds(2000));
+      const std::chrono::nanoseconds waited = now - began;
+      std::this_thread::sleep_for(std::clamp(waited / kShare, kShortest, kLongest));
     }
   }
 }
