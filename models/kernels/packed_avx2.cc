@@ -63,25 +63,29 @@ template <int kRows>
   }
 }
 
-// Signed bytes: magnitudes up to 128 times activations that take their signs, two products of 16 bits.
-[[gnu::always_inline]] inline __m256i SignedPairs(__m256i w, __m256i magnitude, __m256i quad) {
-  return _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(quad, w));
-}
+// Signed bytes of both halves: magnitudes up to 128 times activations that take their signs, two products of 16 bits.
+struct SignedBytes {
+  __m256i w[2], magnitudes[2];
+  [[gnu::always_inline]] SignedBytes(__m256i first, __m256i second)
+      : w{first, second}, magnitudes{_mm256_abs_epi8(first), _mm256_abs_epi8(second)} {}
+  [[gnu::always_inline]] __m256i Pairs(int half, __m256i quad) const {
+    return _mm256_maddubs_epi16(magnitudes[half], _mm256_sign_epi8(quad, w[half]));
+  }
+};
 
 template <int kRows>
 [[gnu::always_inline]] inline void ByteSums(const std::byte* group, const RowsOfGroup& x, IntegerSums<kRows>& sums) {
   const __m256i zero = _mm256_set1_epi8(-128);
 #pragma GCC unroll 8
   for (int j = 0; j < 8; ++j) {
-    const __m256i w[2] = {_mm256_xor_si256(LoadBytes(group + 64 * j), zero),
-                          _mm256_xor_si256(LoadBytes(group + 64 * j + 32), zero)};
-    const __m256i magnitudes[2] = {_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])};
+    const SignedBytes w(_mm256_xor_si256(LoadBytes(group + 64 * j), zero),
+                        _mm256_xor_si256(LoadBytes(group + 64 * j + 32), zero));
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
       const __m256i quad = x.Quad(r, j);
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
-        const __m256i sum = _mm256_madd_epi16(SignedPairs(w[half], magnitudes[half], quad), _mm256_set1_epi16(1));
+        const __m256i sum = _mm256_madd_epi16(w.Pairs(half, quad), _mm256_set1_epi16(1));
         sums[r][half] = InRegister(j == 0 ? sum : _mm256_add_epi32(sums[r][half], sum));
       }
     }
@@ -96,14 +100,13 @@ template <int kRows>
     IntegerSums<kRows> pairs;
 #pragma GCC unroll 4
     for (int j = 4 * i; j < 4 * i + 4; ++j) {
-      const __m256i w[2] = {SixBits(group, 0, j), SixBits(group, 1, j)};
-      const __m256i magnitudes[2] = {_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])};
+      const SignedBytes w(SixBits(group, 0, j), SixBits(group, 1, j));
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const __m256i quad = x.Quad(r, j);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
-          const __m256i more = SignedPairs(w[half], magnitudes[half], quad);
+          const __m256i more = w.Pairs(half, quad);
           pairs[r][half] = InRegister(j == 4 * i ? more : _mm256_add_epi16(pairs[r][half], more));
         }
       }
