@@ -66,58 +66,72 @@ struct Outputs {
   }
 };
 
-template <int kRows, int kPairs>
+// Of row r and pair p: [r * kPairs + p].
+template <int kSums>
 struct LaneSums {
-  __m256 of[kRows][kPairs][4];
+  __m256 of[kSums][4];
+};
+template <int kSums>
+struct OutputSums {
+  __m256 of[kSums];
+};
 
-  // Adds columns [begin, end), which share their scales.
-  void Add(const float* x, const Matrix& w, const Outputs<kPairs>& outputs, int64_t begin, int64_t end) {
+// Columns [begin, end) of x and the outputs, by value: sums that have an address are kept in memory.
+template <int kRows, int kPairs>
+[[gnu::always_inline]] inline LaneSums<kRows * kPairs> BlockLanes(const float* x, const Matrix& w,
+                                                                  const Outputs<kPairs>& outputs, int64_t begin,
+                                                                  int64_t end) {
+  LaneSums<kRows * kPairs> sums;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows * kPairs * 4; ++i) sums.of[i / 4][i % 4] = _mm256_setzero_ps();
+  for (int64_t k = begin; k < end;) {  // those that share their scales
+    const int64_t block = (w.scales.skip_cols + k) / kFp8Block;
+    const int64_t stop = std::min(end, (block + 1) * kFp8Block - w.scales.skip_cols);
     __m256 scale[kPairs];
-    for (int p = 0; p < kPairs; ++p) scale[p] = outputs.Scale(p, (w.scales.skip_cols + begin) / kFp8Block);
-    LaneSums sums = *this;  // in registers: through `this` they might be what the pointers point to
-    for (int64_t k = begin; k < end; k += kColumns) {
-      if (k % 64 < kColumns) outputs.PrefetchLines(k + kAheadRows * w.row_bytes);
-      __m256 values[kRows][4];
-      for (int i = 0; i < kRows * 4; ++i) {
-        values[i / 4][i % 4] = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x + i / 4 * w.cols + k + i % 4 * 4));
-      }
+#pragma GCC unroll 2
+    for (int p = 0; p < kPairs; ++p) scale[p] = outputs.Scale(p, block);
+    for (int64_t line = k; line < stop; line += 64) outputs.PrefetchLines(line + kAheadRows * w.row_bytes);
+    for (; k < stop; k += kColumns) {
+      __m256 weights[kPairs][4];
+#pragma GCC unroll 2
       for (int p = 0; p < kPairs; ++p) {
-        __m256 weights[4];
-        Decode(outputs.weights[2 * p] + k, outputs.weights[2 * p + 1] + k, scale[p], weights);
-        for (int i = 0; i < kRows * 4; ++i) {
-          __m256* sum = &sums.of[i / 4][p][i % 4];
-          *sum = _mm256_fmadd_ps(values[i / 4][i % 4], weights[i % 4], *sum);
+        Decode(outputs.weights[2 * p] + k, outputs.weights[2 * p + 1] + k, scale[p], weights[p]);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows * 4; ++i) {
+        const int r = i / 4, j = i % 4;
+        const __m256 value = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x + r * w.cols + k + 4 * j));
+#pragma GCC unroll 2
+        for (int p = 0; p < kPairs; ++p) {
+          __m256* sum = &sums.of[r * kPairs + p][j];
+          *sum = _mm256_fmadd_ps(value, weights[p][j], *sum);
         }
       }
     }
-    *this = sums;
   }
-};
+  return sums;
+}
 
 template <int kRows, int kPairs>
 void Sums(const float* x, const Matrix& w, int64_t out, int64_t end, std::span<const int64_t> cuts, float* y) {
+  constexpr int kSums = kRows * kPairs;
   const Outputs<kPairs> outputs(w, out, end);
-  const auto add = [](__m256* a, const __m256& b) { *a = _mm256_add_ps(*a, b); };
   const int blocks = static_cast<int>(cuts.size()) - 1;
-  __m256 waiting[kRows][kPairs][3], sums[kRows][kPairs] = {};
+  OutputSums<kSums> sums = {}, waiting[3];
   for (int b = 0; b < blocks; ++b) {
-    LaneSums<kRows, kPairs> lanes = {};
-    for (int64_t k = cuts[b]; k < cuts[b + 1];) {
-      const int64_t stop = std::min(cuts[b + 1], k + kFp8Block - (w.scales.skip_cols + k) % kFp8Block);
-      lanes.Add(x, w, outputs, k, stop);
-      k = stop;
-    }
-    for (int i = 0; i < kRows * kPairs; ++i) {
-      const int r = i / kPairs, p = i % kPairs;
-      sums[r][p] = SumLanes(lanes.of[r][p]);
-      AddToTree(b, blocks, &sums[r][p], waiting[r][p], add);
-    }
+    const LaneSums<kSums> lanes = BlockLanes<kRows, kPairs>(x, w, outputs, cuts[b], cuts[b + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < kSums; ++i) sums.of[i] = SumLanes(lanes.of[i]);
+    AddToTree(b, blocks, &sums, waiting, [](OutputSums<kSums>* left, const OutputSums<kSums>& right) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kSums; ++i) left->of[i] = _mm256_add_ps(left->of[i], right.of[i]);
+    });
   }
-  for (int i = 0; i < kRows * kPairs; ++i) {
-    const int r = i / kPairs, p = i % kPairs;
-    float* to = y + r * w.rows + out + 2 * p;
-    to[0] = _mm256_cvtss_f32(sums[r][p]);
-    if (out + 2 * p + 1 < end) to[1] = _mm_cvtss_f32(_mm256_extractf128_ps(sums[r][p], 1));
+#pragma GCC unroll 4
+  for (int i = 0; i < kSums; ++i) {
+    float* to = y + i / kPairs * w.rows + out + 2 * (i % kPairs);
+    to[0] = _mm256_cvtss_f32(sums.of[i]);
+    if (out + 2 * (i % kPairs) + 1 < end) to[1] = _mm_cvtss_f32(_mm256_extractf128_ps(sums.of[i], 1));
   }
 }
 

@@ -320,9 +320,13 @@ void MatMul(std::span<const float> x, int64_t rows, const Matrix& w, std::span<c
             ThreadPool* pool) {
   constexpr int64_t kGrain = 16;  // outputs handed out together, so that tiles stay whole
   ParallelFor(pool, (w.rows + kGrain - 1) / kGrain, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(MatMulPart)
-    (x.data(), rows, w, begin * kGrain, std::min(end * kGrain, w.rows), cuts, y.data());
+    MatMulOutputs(x, rows, w, cuts, y, {begin * kGrain, std::min(end * kGrain, w.rows)});
   });
+}
+
+void MatMulOutputs(std::span<const float> x, int64_t rows, const Matrix& w, std::span<const int64_t> cuts,
+                   std::span<float> y, Range outputs) {
+  HWY_DYNAMIC_DISPATCH(MatMulPart)(x.data(), rows, w, outputs.begin, outputs.end, cuts, y.data());
 }
 
 void MatMulTransposed(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, std::span<float> y,

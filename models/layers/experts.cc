@@ -1,6 +1,7 @@
 #include "models/layers/experts.h"
 
 #include <algorithm>
+#include <array>
 
 #include "models/layers/gated.h"
 #include "models/layers/tensor_parallel.h"
@@ -52,12 +53,108 @@ void RunPackedExperts(const Step& step, const std::vector<Expert>& experts, cons
   }
 }
 
+// Rows [first, first + rows) of a tile, which want this expert.
+struct PlainPart {
+  const Expert* expert = nullptr;
+  int64_t first = 0, rows = 0;
+};
+
+// Pieces of an expert's outputs: some for each thread where several experts share a tile; one for each where a tile is
+// one expert's, whose many rows are laid out for each piece.
+int64_t OutputsOfPiece(int64_t outputs, int64_t parts, const ThreadPool* pool) {
+  constexpr int64_t kGrain = 16, kMost = 256;
+  const int64_t threads = pool == nullptr ? 1 : pool->threads(), pieces = parts == 1 ? threads : 4 * threads;
+  const int64_t even = std::max<int64_t>(1, (outputs * parts / pieces + kGrain - 1) / kGrain) * kGrain;
+  return parts == 1 ? even : std::min(even, kMost);
+}
+
+// A tile of at most kExpertTile pairs from `begin` on. The experts' products stand in one list from which threads take:
+// one expert after another, threads waited for each other three times an expert.
+void RunPlainTile(const Step& step, std::span<const PlainPart> parts, const parallel::Dispatched& in, int64_t begin,
+                  int64_t hidden, Buffer results) {
+  const int64_t width = parts[0].expert->gate.weight.rows, rows = parts.back().first + parts.back().rows;
+  const std::span<float> x = step.workspace.Take<float>("experts.rows", rows * hidden);
+  const std::span<float> gate = step.workspace.Take<float>("experts.gate", rows * width);
+  const std::span<float> up = step.workspace.Take<float>("experts.up", rows * width);
+  const std::span<float> y = step.workspace.Take<float>("experts.out", rows * hidden);
+  ParallelRows(step.pool, rows, hidden * SizeOf(DType::kF32), [&](int64_t i, int64_t last) {
+    for (; i < last; ++i) {
+      kernels::Widen(RowOf(in.rows, in.pair_row[begin + i], hidden), hidden, in.rows.type, x.data() + i * hidden);
+    }
+  });
+  // body(part, its outputs)
+  const auto in_pieces = [&](int64_t outputs, const auto& body) {
+    const int64_t of_piece = OutputsOfPiece(outputs, std::ssize(parts), step.pool);
+    const int64_t pieces = (outputs + of_piece - 1) / of_piece;
+    ParallelPieces(step.pool, pieces * std::ssize(parts), 1, [&](int64_t piece, int64_t last) {
+      for (; piece < last; ++piece) {
+        const int64_t at = piece % pieces * of_piece;
+        body(parts[piece / pieces], Range{at, std::min(at + of_piece, outputs)});
+      }
+    });
+  };
+  in_pieces(width, [&](const PlainPart& part, Range outputs) {
+    const std::span<const float> from = x.subspan(part.first * hidden, part.rows * hidden);
+    const auto product = [&](const Linear& linear, std::span<float> to) {
+      kernels::MatMulOutputs(from, part.rows, linear.weight, linear.cuts, to.subspan(part.first * width), outputs);
+    };
+    product(part.expert->gate, gate);
+    product(part.expert->up, up);
+    for (int64_t row = part.first; row < part.first + part.rows; ++row) {
+      const int64_t at = row * width + outputs.begin;
+      kernels::SiluMultiply(&gate[at], &up[at], outputs.size(), &gate[at]);
+    }
+  });
+  in_pieces(hidden, [&](const PlainPart& part, Range outputs) {
+    const Linear& down = part.expert->down;
+    kernels::MatMulOutputs(gate.subspan(part.first * width), part.rows, down.weight, down.cuts,
+                           y.subspan(part.first * hidden), outputs);
+    for (int64_t row = part.first; row < part.first + part.rows; ++row) {
+      const int64_t at = (begin + row) * hidden + outputs.begin;
+      kernels::Round(&y[row * hidden + outputs.begin], outputs.size(), results.type,
+                     static_cast<std::byte*>(results.data) + at * SizeOf(results.type));
+    }
+  });
+  for (const PlainPart& part : parts) {
+    for (const Linear* linear : {&part.expert->gate, &part.expert->up, &part.expert->down}) {
+      linear->Count(step, part.rows);
+    }
+  }
+}
+
+// Experts none of whose products are of integers: a tile is as many whole experts as fit, or a part of one.
+void RunPlainExperts(const Step& step, const std::vector<Expert>& experts, const parallel::Dispatched& in,
+                     int64_t hidden, Buffer results) {
+  std::array<PlainPart, kExpertTile> parts;  // of one row each at least
+  int64_t used = 0, begin = 0, end = 0;      // of the tile: its pairs [begin, end)
+  const auto finish = [&] {
+    if (used > 0) RunPlainTile(step, {parts.data(), static_cast<size_t>(used)}, in, begin, hidden, results);
+    used = 0;
+    begin = end;
+  };
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const int64_t stop = in.pair_begin[e + 1];
+    if (stop - begin > kExpertTile) finish();
+    while (end < stop) {
+      const int64_t rows = std::min(stop - end, kExpertTile);
+      parts[used++] = {.expert = &experts[e], .first = end - begin, .rows = rows};
+      end += rows;
+      if (end < stop) finish();
+    }
+  }
+  finish();
+}
+
 }  // namespace
 
 void RunExperts(const Step& step, const std::vector<Expert>& experts, const parallel::Dispatched& in, int64_t hidden,
                 Buffer results) {
   if (!experts.empty() && ArePacked(experts[0].gate, experts[0].up, experts[0].down)) {
     return RunPackedExperts(step, experts, in, hidden, results);
+  }
+  const auto plain = [](const Linear& linear) { return !IsPacked(linear.weight.format); };
+  if (!experts.empty() && plain(experts[0].gate) && plain(experts[0].up) && plain(experts[0].down)) {
+    return RunPlainExperts(step, experts, in, hidden, results);
   }
   for (size_t e = 0; e < experts.size(); ++e) {
     const Expert& expert = experts[e];
