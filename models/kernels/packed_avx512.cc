@@ -165,18 +165,22 @@ struct Group<PackedType::kQ6_K> {
   }
 };
 
+template <int kRows>
+struct Sums {
+  __m512 of[kRows];
+};
+
 // Rows [row, row + kRows), all in registers: a group's weights are unpacked once for them.
 template <PackedType type, int kRows>
 void Rows(const PackedTileCall& call, int64_t row) {
   constexpr PackedLayout kLayout = LayoutOf(type);
   constexpr int64_t kAhead = 4096;  // bytes; the hardware's prefetcher stops at pages
   const int64_t groups = PackedGroups(call.x->depth);
-  const auto add = [](__m512* a, const __m512& b) { *a = _mm512_add_ps(*a, b); };
-  __m512 waiting[kRows][3], sums[kRows];
+  Sums<kRows> sums, waiting[3];
   for (int block = 0; block < call.blocks; ++block) {
-    __m512 acc[kRows];
+    Sums<kRows> acc;
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
+    for (int r = 0; r < kRows; ++r) acc.of[r] = _mm512_setzero_ps();
     for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g) {
       const std::byte *header = HeaderOf(type, call.tile, call.skip + g), *at = GroupOf(type, call.tile, call.skip + g);
       if (row == 0) {
@@ -192,13 +196,16 @@ void Rows(const PackedTileCall& call, int64_t row) {
                    .scales = call.x->scales + i,
                    .offsets = call.x->offsets + i,
                    .groups = groups},
-                  acc);
+                  acc.of);
     }
+    sums = acc;
+    AddToTree(block, call.blocks, &sums, waiting, [](Sums<kRows>* a, const Sums<kRows>& b) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sums[r] = acc[r];
-    for (int r = 0; r < kRows; ++r) AddToTree(block, call.blocks, &sums[r], waiting[r], add);
+      for (int r = 0; r < kRows; ++r) a->of[r] = _mm512_add_ps(a->of[r], b.of[r]);
+    });
   }
-  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(call.y + (row + r) * call.y_stride, sums[r]);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(call.y + (row + r) * call.y_stride, sums.of[r]);
 }
 
 template <PackedType type>
