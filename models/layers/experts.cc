@@ -59,17 +59,9 @@ struct PlainPart {
   int64_t first = 0, rows = 0;
 };
 
-// Pieces of an expert's outputs: some for each thread where several experts share a tile; one for each where a tile is
-// one expert's, whose many rows are laid out for each piece.
-int64_t OutputsOfPiece(int64_t outputs, int64_t parts, const ThreadPool* pool) {
-  constexpr int64_t kGrain = 16, kMost = 256;
-  const int64_t threads = pool == nullptr ? 1 : pool->threads(), pieces = parts == 1 ? threads : 4 * threads;
-  const int64_t even = std::max<int64_t>(1, (outputs * parts / pieces + kGrain - 1) / kGrain) * kGrain;
-  return parts == 1 ? even : std::min(even, kMost);
-}
-
-// A tile of at most kExpertTile pairs from `begin` on. The experts' products stand in one list from which threads take:
-// one expert after another, threads waited for each other three times an expert.
+// A tile of at most kExpertTile pairs from `begin` on. A thread makes its share of the outputs of all experts before it
+// waits for the others; it used to wait three times an expert. (Pieces that threads take as they can would let a
+// thread's scratch grow in any step.)
 void RunPlainTile(const Step& step, std::span<const PlainPart> parts, const parallel::Dispatched& in, int64_t begin,
                   int64_t hidden, Buffer results) {
   const int64_t width = parts[0].expert->gate.weight.rows, rows = parts.back().first + parts.back().rows;
@@ -82,18 +74,19 @@ void RunPlainTile(const Step& step, std::span<const PlainPart> parts, const para
       kernels::Widen(RowOf(in.rows, in.pair_row[begin + i], hidden), hidden, in.rows.type, x.data() + i * hidden);
     }
   });
-  // body(part, its outputs)
-  const auto in_pieces = [&](int64_t outputs, const auto& body) {
-    const int64_t of_piece = OutputsOfPiece(outputs, std::ssize(parts), step.pool);
-    const int64_t pieces = (outputs + of_piece - 1) / of_piece;
-    ParallelPieces(step.pool, pieces * std::ssize(parts), 1, [&](int64_t piece, int64_t last) {
-      for (; piece < last; ++piece) {
-        const int64_t at = piece % pieces * of_piece;
-        body(parts[piece / pieces], Range{at, std::min(at + of_piece, outputs)});
+  // body(part, the thread's share of its outputs)
+  const int64_t threads = step.pool == nullptr ? 1 : step.pool->threads();
+  const auto share = [&](int64_t outputs, const auto& body) {
+    constexpr int64_t kGrain = 16;
+    ParallelFor(step.pool, threads, [&](int64_t thread, int64_t last) {
+      for (; thread < last; ++thread) {
+        const Range mine = EvenPart((outputs + kGrain - 1) / kGrain, thread, threads);
+        if (mine.size() == 0) continue;
+        for (const PlainPart& part : parts) body(part, {mine.begin * kGrain, std::min(mine.end * kGrain, outputs)});
       }
     });
   };
-  in_pieces(width, [&](const PlainPart& part, Range outputs) {
+  share(width, [&](const PlainPart& part, const Range& outputs) {
     const std::span<const float> from = x.subspan(part.first * hidden, part.rows * hidden);
     const auto product = [&](const Linear& linear, std::span<float> to) {
       kernels::MatMulOutputs(from, part.rows, linear.weight, linear.cuts, to.subspan(part.first * width), outputs);
@@ -105,7 +98,7 @@ void RunPlainTile(const Step& step, std::span<const PlainPart> parts, const para
       kernels::SiluMultiply(&gate[at], &up[at], outputs.size(), &gate[at]);
     }
   });
-  in_pieces(hidden, [&](const PlainPart& part, Range outputs) {
+  share(hidden, [&](const PlainPart& part, const Range& outputs) {
     const Linear& down = part.expert->down;
     kernels::MatMulOutputs(gate.subspan(part.first * width), part.rows, down.weight, down.cuts,
                            y.subspan(part.first * hidden), outputs);
