@@ -4,7 +4,7 @@
 //   RunExperts(step, moe.experts, in, hidden, results);   // results [in.num_pairs, hidden], for Combine
 //
 // An expert is down(silu(gate(x)) * up(x)): one pass over each matrix for all its rows, in tiles. Packed matrices are
-// multiplied by gated.h, all experts side by side.
+// multiplied by gated.h, all experts side by side; of plain ones a thread makes its share of all experts' outputs.
 #pragma once
 
 #include <vector>
