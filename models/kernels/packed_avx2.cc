@@ -249,22 +249,20 @@ void Run(PackedType type, const PackedTileCall& call) {
 
 }  // namespace
 
-// Loads 32 values; returns their largest magnitude, no number if one of them is none or infinite.
+// Loads 32 values; returns their largest magnitude, no number if one of them is none or infinite. Magnitudes are
+// ordered as their bits are, and those that are no numbers come last.
 static inline float LoadGroup(const float* x, __m256 (&v)[4]) {
-  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), zero = _mm256_setzero_ps();
-  __m256 most = zero, poison = zero;
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i most = _mm256_setzero_si256();
   for (int i = 0; i < 4; ++i) {
     v[i] = _mm256_loadu_ps(x + 8 * i);
-    most = _mm256_max_ps(_mm256_and_ps(v[i], magnitude), most);  // the second, where the first is no number
-    poison = _mm256_add_ps(poison, _mm256_mul_ps(v[i], zero));
+    most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(v[i]), magnitude));
   }
-  const auto halves = [](__m256 a, auto fold) {
-    __m128 b = fold(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    b = fold(b, _mm_movehl_ps(b, b));
-    return _mm_cvtss_f32(fold(b, _mm_shuffle_ps(b, b, 1)));
-  };
-  return halves(most, [](__m128 a, __m128 b) { return _mm_max_ps(a, b); }) +
-         halves(poison, [](__m128 a, __m128 b) { return _mm_add_ps(a, b); });
+  __m128i half = _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+  half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0x4e));
+  half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0xb1));
+  const float largest = _mm_cvtss_f32(_mm_castsi128_ps(half));
+  return largest + (largest - largest);  // infinity less itself is no number
 }
 
 // 32 integers as bytes, in their order.
