@@ -92,7 +92,9 @@ inline void WidenRow(const Matrix& w, int64_t row, float* out) { DecodeRow(w, ro
 // 1, 2, 4 or 8 blocks, whose sums are added as the fixed binary tree. `pool` may be null: this thread alone.
 void MatMul(std::span<const float> x, int64_t rows, const Matrix& w, std::span<const int64_t> cuts, std::span<float> y,
             ThreadPool* pool);
-// Outputs [begin, end) of it on this thread; begin is a multiple of 16, so that tiles stay whole.
+// Outputs [begin, end) of it on this thread. Threads are handed some outputs together, so that tiles stay whole: begin
+// is a multiple of kOutputGrain.
+inline constexpr int64_t kOutputGrain = 16;
 void MatMulOutputs(std::span<const float> x, int64_t rows, const Matrix& w, std::span<const int64_t> cuts,
                    std::span<float> y, Range outputs);
 

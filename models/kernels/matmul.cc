@@ -318,9 +318,8 @@ HWY_EXPORT(TransposeImpl);
 
 void MatMul(std::span<const float> x, int64_t rows, const Matrix& w, std::span<const int64_t> cuts, std::span<float> y,
             ThreadPool* pool) {
-  constexpr int64_t kGrain = 16;  // outputs handed out together, so that tiles stay whole
-  ParallelFor(pool, (w.rows + kGrain - 1) / kGrain, [&](int64_t begin, int64_t end) {
-    MatMulOutputs(x, rows, w, cuts, y, {begin * kGrain, std::min(end * kGrain, w.rows)});
+  ParallelFor(pool, (w.rows + kOutputGrain - 1) / kOutputGrain, [&](int64_t begin, int64_t end) {
+    MatMulOutputs(x, rows, w, cuts, y, {begin * kOutputGrain, std::min(end * kOutputGrain, w.rows)});
   });
 }
 

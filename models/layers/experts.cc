@@ -75,18 +75,13 @@ void RunPlainTile(const Step& step, std::span<const PlainPart> parts, const para
     }
   });
   // body(part, the thread's share of its outputs)
-  const int64_t threads = step.pool == nullptr ? 1 : step.pool->threads();
   const auto share = [&](int64_t outputs, const auto& body) {
-    constexpr int64_t kGrain = 16;
-    ParallelFor(step.pool, threads, [&](int64_t thread, int64_t last) {
-      for (; thread < last; ++thread) {
-        const Range mine = EvenPart((outputs + kGrain - 1) / kGrain, thread, threads);
-        if (mine.size() == 0) continue;
-        for (const PlainPart& part : parts) body(part, {mine.begin * kGrain, std::min(mine.end * kGrain, outputs)});
-      }
+    constexpr int64_t kGrain = kernels::kOutputGrain;
+    ParallelFor(step.pool, (outputs + kGrain - 1) / kGrain, [&](int64_t first, int64_t last) {
+      for (const PlainPart& part : parts) body(part, {first * kGrain, std::min(last * kGrain, outputs)});
     });
   };
-  share(width, [&](const PlainPart& part, const Range& outputs) {
+  share(width, [&](const PlainPart& part, Range outputs) {
     const std::span<const float> from = x.subspan(part.first * hidden, part.rows * hidden);
     const auto product = [&](const Linear& linear, std::span<float> to) {
       kernels::MatMulOutputs(from, part.rows, linear.weight, linear.cuts, to.subspan(part.first * width), outputs);
@@ -98,7 +93,7 @@ void RunPlainTile(const Step& step, std::span<const PlainPart> parts, const para
       kernels::SiluMultiply(&gate[at], &up[at], outputs.size(), &gate[at]);
     }
   });
-  share(hidden, [&](const PlainPart& part, const Range& outputs) {
+  share(hidden, [&](const PlainPart& part, Range outputs) {
     const Linear& down = part.expert->down;
     kernels::MatMulOutputs(gate.subspan(part.first * width), part.rows, down.weight, down.cuts,
                            y.subspan(part.first * hidden), outputs);
