@@ -18,6 +18,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const LoadOptions& options, con
                            options.placement.experts(), options.placement.world(), options.spec.moe->experts,
                            shape.topology.world);
   }
+  ATOLL_RETURN_IF_ERROR(CheckExpertSlices(options.spec, shape.topology.world, options.placement.slices()));
   ATOLL_ASSIGN_OR_RETURN(const ArchitectureFactory make, FindArchitecture(options.spec.architecture));
   auto pool = std::make_unique<ThreadPool>(options.threads);
   ATOLL_ASSIGN_OR_RETURN(WeightArena weights, WeightArena::Load(options, context.rank, pool.get(), progress));

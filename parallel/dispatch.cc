@@ -1,8 +1,10 @@
 #include "parallel/dispatch.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
+#include "parallel/base/partition.h"
 #include "parallel/communicator.h"
 #include "parallel/dispatch_lists.h"
 
@@ -72,18 +74,42 @@ absl::StatusOr<std::span<const uint64_t>> ExchangeCounts(const ParallelContext& 
 }
 
 // sum += weight * result, or sum = weight * result for the first: two roundings, in the router's order.
-void Accumulate(bool first, float weight, const std::byte* result, DType type, int64_t width, float* sum) {
-  const auto add = [&](auto value_at) {
-    if (first) {
-      for (int64_t c = 0; c < width; ++c) sum[c] = weight * value_at(c);
+template <typename ValueAt>
+void Accumulate(bool first, float weight, int64_t width, float* sum, const ValueAt& value_at) {
+  if (first) {
+    for (int64_t c = 0; c < width; ++c) sum[c] = weight * value_at(c);
+  } else {
+    for (int64_t c = 0; c < width; ++c) sum[c] += weight * value_at(c);
+  }
+}
+
+// A whole expert's result, in the wire type.
+void AddWhole(bool first, float weight, const std::byte* result, DType wire, int64_t width, float* sum) {
+  if (wire == DType::kBF16) {
+    const auto* values = reinterpret_cast<const BF16*>(result);
+    Accumulate(first, weight, width, sum, [=](int64_t c) { return ToFloat(values[c]); });
+  } else {
+    const auto* values = reinterpret_cast<const float*>(result);
+    Accumulate(first, weight, width, sum, [=](int64_t c) { return values[c]; });
+  }
+}
+
+// Slices' results, in f32: added as the upper levels of the tree over the expert's canonical blocks, then rounded.
+void AddSliced(bool first, float weight, std::span<const std::byte* const> results, DType wire, int64_t width,
+               float* sum) {
+  const auto at = [&](size_t slice) { return reinterpret_cast<const float*>(results[slice]); };
+  const auto add = [&](const auto& whole) {
+    if (wire == DType::kBF16) {
+      Accumulate(first, weight, width, sum, [=](int64_t c) { return ToFloat(ToBF16(whole(c))); });
     } else {
-      for (int64_t c = 0; c < width; ++c) sum[c] += weight * value_at(c);
+      Accumulate(first, weight, width, sum, whole);
     }
   };
-  if (type == DType::kBF16) {
-    add([values = reinterpret_cast<const BF16*>(result)](int64_t c) { return ToFloat(values[c]); });
+  static_assert(kExpertBlocks == 4);
+  if (results.size() == 2) {
+    add([a = at(0), b = at(1)](int64_t c) { return a[c] + b[c]; });
   } else {
-    add([values = reinterpret_cast<const float*>(result)](int64_t c) { return values[c]; });
+    add([a = at(0), b = at(1), e = at(2), f = at(3)](int64_t c) { return (a[c] + b[c]) + (e[c] + f[c]); });
   }
 }
 
@@ -97,11 +123,12 @@ absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const Expert
   const auto local_experts = static_cast<int64_t>(placement.ExpertsOf(context.rank).size());
   ListedExchange listed{.world = world,
                         .local_experts = local_experts,
-                        .rows_out = routing.rows * std::min(routing.top_k, world),
-                        .pairs_out = routing.rows * routing.top_k};
+                        .rows_out = routing.rows * std::min(routing.top_k * placement.slices(), world),
+                        .pairs_out = routing.rows * routing.top_k * placement.slices()};
   ATOLL_RETURN_IF_ERROR(CheckFits(context, layer, "lists", ExchangeListBytes(listed), scratch.lists.size()));
   Dispatched d;
   d.layer = layer;
+  d.slices = placement.slices();
   d.sequence = context.world->operations();
   d.memory = ListMemory(scratch.lists);
   for (auto* list : {&d.rows_to, &d.rows_from, &d.pairs_to, &d.pairs_from}) *list = d.memory.Take<int64_t>(world);
@@ -198,17 +225,25 @@ absl::Status Combine(const ParallelContext& context, const Dispatched& d, ConstB
     }
   }
   const std::span<const int64_t> pairs_begin = Offsets(d.pairs_to, &memory);
-  ParallelRows(pool, routing.rows, routing.top_k * row_bytes, [&](int64_t row, int64_t end) {
+  const auto result_in = [&](int64_t slot) -> const std::byte* {
+    const int64_t peer = std::upper_bound(pairs_begin.begin(), pairs_begin.end(), slot) - pairs_begin.begin() - 1;
+    const int64_t place = slot - pairs_begin[peer];
+    if (peer == context.rank) return result_rows + own_order[place] * row_bytes;
+    return scratch.recv.data() + begin_from[peer] + kReturnHeaderBytes + place * row_bytes;
+  };
+  ParallelRows(pool, routing.rows, routing.top_k * d.slices * row_bytes, [&](int64_t row, int64_t end) {
     for (; row < end; ++row) {
-      for (int k = 0; k < routing.top_k; ++k) {
-        const int64_t slot = d.home_slot[row * routing.top_k + k];
-        const int64_t peer = std::upper_bound(pairs_begin.begin(), pairs_begin.end(), slot) - pairs_begin.begin() - 1;
-        const int64_t place = slot - pairs_begin[peer];
-        const std::byte* result = peer == context.rank
-                                      ? result_rows + own_order[place] * row_bytes
-                                      : scratch.recv.data() + begin_from[peer] + kReturnHeaderBytes + place * row_bytes;
-        Accumulate(k == 0, routing.weights[row * routing.top_k + k], result, results.type, width,
-                   out.data() + row * width);
+      float* sum = out.data() + row * width;
+      for (int64_t pair = row * routing.top_k; pair < (row + 1) * routing.top_k; ++pair) {
+        const bool first = pair == row * routing.top_k;
+        const int32_t* slots = &d.home_slot[pair * d.slices];
+        if (d.slices == 1) {
+          AddWhole(first, routing.weights[pair], result_in(*slots), d.rows.type, width, sum);
+          continue;
+        }
+        std::array<const std::byte*, kExpertBlocks> parts;
+        for (int slice = 0; slice < d.slices; ++slice) parts[slice] = result_in(slots[slice]);
+        AddSliced(first, routing.weights[pair], std::span(parts).first(d.slices), d.rows.type, width, sum);
       }
     }
   });

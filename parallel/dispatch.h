@@ -9,6 +9,8 @@
 //
 // A row crosses to a destination rank once, with the list of its experts there; counts travel first. One result row per
 // (row, expert) pair returns, in the wire type even when it never left its rank, so no placement changes a bit (law 1).
+// Where the placement has slices, one for each (row, expert, slice) returns: sums over a part of the expert's inner
+// axis, in f32; their sum at home is what a whole expert would have made, and is rounded to the wire type as that is.
 // The handle is the layout of one exchange, a value whose lists lie in the scratch until the next Dispatch; nothing is
 // kept between exchanges.
 // Always checked, cheaply: every exchange carries (epoch, layer, sequence number, rows, pairs), and the pairs that come
@@ -23,6 +25,7 @@
 #include "parallel/base/status.h"
 #include "parallel/base/thread_pool.h"
 #include "parallel/context.h"
+#include "parallel/exchange_size.h"
 #include "parallel/list_memory.h"
 #include "parallel/placement.h"
 
@@ -45,6 +48,7 @@ struct ExchangeScratch {
 struct Dispatched {
   ConstBuffer rows;  // [num_rows, width], rank-major by source, in ExchangeScratch::recv (of one rank: x)
   int64_t num_rows = 0;
+  int slices = 1;         // of an expert
   int64_t num_pairs = 0;  // (row, local expert) pairs, = sum over e of pair_begin[e + 1] - pair_begin[e]
   // Pairs grouped by local expert: pairs [pair_begin[e], pair_begin[e + 1]) are expert e's, pair_row[p] is the row of
   // `rows` it reads; the expert writes its result to row p of `results`.
@@ -57,7 +61,7 @@ struct Dispatched {
   std::span<int64_t> rows_from;     // [world]
   std::span<int64_t> pairs_to;      // [world] pairs this rank sent, so results it expects back
   std::span<int64_t> pairs_from;    // [world]
-  std::span<int32_t> home_slot;     // [rows * top_k]: where (row, k)'s result stands among those come home
+  std::span<int32_t> home_slot;     // [rows * top_k * slices]: where (row, k, slice)'s result stands among those home
   int layer = -1;
   uint64_t sequence = 0;  // of this exchange, the same number on every rank
   ListMemory memory;      // what these lists leave of ExchangeScratch::lists: Combine's
@@ -70,7 +74,8 @@ absl::StatusOr<Dispatched> Dispatch(const ParallelContext& context, const Expert
                                     ConstBuffer x, int64_t width, const Routing& routing, ExchangeScratch scratch,
                                     ThreadPool* pool = nullptr);
 
-// results: [num_pairs, width] in the wire type, by local expert as pair_begin says; out: [routing.rows, width] f32.
+// results: [num_pairs, width] of ResultType (exchange_size.h), by local expert as pair_begin says; out: [routing.rows,
+// width] f32.
 absl::Status Combine(const ParallelContext& context, const Dispatched& dispatched, ConstBuffer results, int64_t width,
                      const Routing& routing, std::span<float> out, ExchangeScratch scratch, ThreadPool* pool = nullptr);
 

@@ -26,18 +26,18 @@ uint64_t Digest(std::span<const int32_t> words) {
 
 Outgoing ListByDestination(const ParallelContext& context, const ExpertPlacement& placement, const Routing& routing,
                            Dispatched* d) {
-  const int world = context.topology.world;
-  const int64_t pairs = routing.rows * routing.top_k;
+  const int world = context.topology.world, slices = placement.slices();
+  const int64_t of_row = int64_t{routing.top_k} * slices, pairs = routing.rows * of_row;  // (row, k, slice)
   const std::span<int32_t> destination = d->memory.Take<int32_t>(pairs);
   const std::span<int64_t> last_row = d->memory.Take<int64_t>(world);  // by destination: the row whose list is open
   std::fill(last_row.begin(), last_row.end(), -1);
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    const int expert = routing.experts[pair];
+    const int expert = routing.experts[pair / slices];
     ATOLL_CHECK(expert >= 0 && expert < placement.experts(), "layer {}, rank {}: routed to expert {} of {}", d->layer,
                 context.rank, expert, placement.experts());
-    const int to = destination[pair] = placement.RankFor(expert, context.rank);
+    const int to = destination[pair] = placement.RankFor(expert, static_cast<int>(pair % slices), context.rank);
     ++d->pairs_to[to];
-    const int64_t row = pair / routing.top_k;
+    const int64_t row = pair / of_row;
     if (std::exchange(last_row[to], row) != row) ++d->rows_to[to];
   }
   Outgoing out;
@@ -51,13 +51,13 @@ Outgoing ListByDestination(const ParallelContext& context, const ExpertPlacement
   std::fill(last_row.begin(), last_row.end(), -1);
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const int to = destination[pair];
-    const int64_t row = pair / routing.top_k;
+    const int64_t row = pair / of_row;
     if (std::exchange(last_row[to], row) != row) {
       out.rows[next_row[to]++] = static_cast<int32_t>(row);
       length_at[to] = next_entry[to]++;
     }
     ++out.lists[length_at[to]];
-    out.lists[next_entry[to]++] = placement.LocalIndex(to, routing.experts[pair]);
+    out.lists[next_entry[to]++] = placement.LocalIndex(to, routing.experts[pair / slices]);
     d->home_slot[pair] = static_cast<int32_t>(next_pair[to]++);  // results return in the order of the lists
   }
   return out;

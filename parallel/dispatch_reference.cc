@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "parallel/communicator.h"
@@ -38,11 +39,19 @@ std::span<const T> As(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
 }
 
+// Which slice of the expert `rank` serves for rows of `home`.
+std::optional<int> SliceServed(const ExpertPlacement& placement, int expert, int home, int rank) {
+  for (int slice = 0; slice < placement.slices(); ++slice) {
+    if (placement.RankFor(expert, slice, home) == rank) return slice;
+  }
+  return std::nullopt;
+}
+
 // One of my rows: it goes once to each rank that holds experts of it.
 void CountSent(const ExpertPlacement& placement, int home, std::span<const int32_t> wanted, ReferenceRows* in) {
   for (int rank = 0; rank < placement.world(); ++rank) {
-    const int64_t here = std::count_if(wanted.begin(), wanted.end(),
-                                       [&](int32_t expert) { return placement.RankFor(expert, home) == rank; });
+    int64_t here = 0;
+    for (const int32_t expert : wanted) here += SliceServed(placement, expert, home, rank) ? 1 : 0;
     if (here > 0) ++in->rows_to[rank];
     in->pairs_to[rank] += here;
   }
@@ -54,7 +63,7 @@ void Receive(const ExpertPlacement& placement, int rank, ReferenceRows::Source s
   const auto index = static_cast<int32_t>(in->sources.size());
   bool mine = false;
   for (const int32_t expert : wanted) {
-    if (placement.RankFor(expert, source.home) != rank) continue;
+    if (!SliceServed(placement, expert, source.home, rank)) continue;
     mine = true;
     const std::span<const int> local = placement.ExpertsOf(rank);
     in->expert_rows[std::find(local.begin(), local.end(), expert) - local.begin()].push_back(index);
@@ -74,6 +83,7 @@ absl::StatusOr<ReferenceRows> ReferenceDispatch(const ParallelContext& context, 
   ATOLL_ASSIGN_OR_RETURN(const auto all_experts,
                          GatherAll(context, routing.experts.data(), pairs * static_cast<int64_t>(sizeof(int32_t))));
   ReferenceRows in;
+  in.wire = x.type;
   in.expert_rows.resize(placement.ExpertsOf(context.rank).size());
   in.rows_to.assign(context.topology.world, 0);
   in.pairs_to.assign(context.topology.world, 0);
@@ -92,22 +102,28 @@ absl::StatusOr<ReferenceRows> ReferenceDispatch(const ParallelContext& context, 
 absl::Status ReferenceCombine(const ParallelContext& context, const ExpertPlacement& placement,
                               const ReferenceRows& rows, ConstBuffer results, int64_t width, const Routing& routing,
                               std::span<float> out) {
-  // Each result is published under (home, row, expert); everyone reads them all.
+  // Each result is published under (home, row, expert, slice); everyone reads them all.
   const int64_t row_bytes = width * SizeOf(results.type);
-  std::vector<int64_t> keys;  // [pairs, 3]
+  const auto element = [&](const std::byte* values, int64_t c) {
+    return results.type == DType::kBF16 ? ToFloat(reinterpret_cast<const BF16*>(values)[c])
+                                        : reinterpret_cast<const float*>(values)[c];
+  };
+  std::vector<int64_t> keys;  // [pairs, 4]
   for (size_t e = 0; e < rows.expert_rows.size(); ++e) {
     for (const int32_t r : rows.expert_rows[e]) {
-      keys.insert(keys.end(), {rows.sources[r].home, rows.sources[r].row, placement.ExpertsOf(context.rank)[e]});
+      const int expert = placement.ExpertsOf(context.rank)[e];
+      const int slice = SliceServed(placement, expert, rows.sources[r].home, context.rank).value();
+      keys.insert(keys.end(), {rows.sources[r].home, rows.sources[r].row, expert, slice});
     }
   }
-  const int64_t pairs = static_cast<int64_t>(keys.size()) / 3;
-  ATOLL_ASSIGN_OR_RETURN(const auto all_keys, GatherAll(context, keys.data(), pairs * 24));
+  const int64_t pairs = static_cast<int64_t>(keys.size()) / 4;
+  ATOLL_ASSIGN_OR_RETURN(const auto all_keys, GatherAll(context, keys.data(), pairs * 32));
   ATOLL_ASSIGN_OR_RETURN(const auto all_results, GatherAll(context, results.data, pairs * row_bytes));
-  std::map<std::tuple<int64_t, int64_t, int64_t>, const std::byte*> found;
+  std::map<std::tuple<int64_t, int64_t, int64_t, int64_t>, const std::byte*> found;
   for (int rank = 0; rank < context.topology.world; ++rank) {
     const std::span<const int64_t> key = As<int64_t>(all_keys[rank]);
-    for (size_t p = 0; p * 3 < key.size(); ++p) {
-      found[{key[p * 3], key[p * 3 + 1], key[p * 3 + 2]}] = all_results[rank].data() + p * row_bytes;
+    for (size_t p = 0; p * 4 < key.size(); ++p) {
+      found[{key[p * 4], key[p * 4 + 1], key[p * 4 + 2], key[p * 4 + 3]}] = all_results[rank].data() + p * row_bytes;
     }
   }
   for (int64_t row = 0; row < routing.rows; ++row) {
@@ -115,13 +131,18 @@ absl::Status ReferenceCombine(const ParallelContext& context, const ExpertPlacem
       float sum = 0;
       for (int k = 0; k < routing.top_k; ++k) {
         const int64_t pair = row * routing.top_k + k;
-        const auto result = found.find({context.rank, row, routing.experts[pair]});
-        if (result == found.end()) {
-          return Internal("no result for rank {}, row {}, expert {}", context.rank, row, routing.experts[pair]);
+        std::vector<float> values;  // by slice
+        for (int slice = 0; slice < placement.slices(); ++slice) {
+          const auto result = found.find({context.rank, row, routing.experts[pair], slice});
+          if (result == found.end()) {
+            return Internal("no result for rank {}, row {}, expert {}", context.rank, row, routing.experts[pair]);
+          }
+          values.push_back(element(result->second, c));
         }
-        const std::byte* values = result->second;
-        const float value = results.type == DType::kBF16 ? ToFloat(reinterpret_cast<const BF16*>(values)[c])
-                                                         : reinterpret_cast<const float*>(values)[c];
+        for (; values.size() > 1; values.resize(values.size() / 2)) {
+          for (size_t i = 0; i < values.size() / 2; ++i) values[i] = values[2 * i] + values[2 * i + 1];
+        }
+        const float value = rows.wire == DType::kBF16 ? ToFloat(ToBF16(values[0])) : values[0];
         const float term = routing.weights[pair] * value;
         sum = k == 0 ? term : sum + term;
       }

@@ -16,6 +16,7 @@ struct ReferenceRows {
     int64_t row;
     bool operator==(const Source&) const = default;
   };
+  DType wire = DType::kF32;
   std::vector<std::byte> rows;                    // [sources.size(), width], in order of home, then row
   std::vector<Source> sources;                    // where each came from
   std::vector<std::vector<int32_t>> expert_rows;  // [local experts]: which of `rows` it must see, ascending

@@ -6,7 +6,12 @@
 
 #include <cstdint>
 
+#include "parallel/base/dtype.h"
+
 namespace atl::parallel {
+
+// What experts' results are in: slices' are sums that are not whole yet.
+constexpr DType ResultType(int slices, DType wire) { return slices > 1 ? DType::kF32 : wire; }
 
 struct ExchangeShape {
   int64_t world_rows = 0;  // rows of all homes together, at most
@@ -16,6 +21,8 @@ struct ExchangeShape {
   int64_t width = 0;
   int64_t element_bytes = 4;  // of the wire type
   int64_t local_experts = 1;
+  int64_t slices = 1;        // of an expert
+  int64_t result_bytes = 4;  // of an element of a result
 };
 
 struct ExchangeBytes {
@@ -46,16 +53,16 @@ constexpr int64_t ExchangeListBytes(const ListedExchange& l) {
 }
 
 constexpr ExchangeBytes WorstExchange(const ExchangeShape& s) {
-  const int64_t row_bytes = s.width * s.element_bytes;
+  const int64_t row_bytes = s.width * s.element_bytes, result_bytes = s.width * s.result_bytes;
   const int64_t headers = 16 * s.world;
-  const int64_t pairs = s.world_rows * Least(s.top_k, s.local_experts);
-  const int64_t rows_out = s.home_rows * Least(s.top_k, s.world);
-  return {.send = Most(rows_out * row_bytes, headers + pairs * row_bytes),
-          .recv = Most(s.world_rows * row_bytes, headers + s.home_rows * s.top_k * row_bytes),
+  const int64_t pairs = s.world_rows * Least(s.top_k, s.local_experts), pairs_out = s.home_rows * s.top_k * s.slices;
+  const int64_t rows_out = s.home_rows * Least(s.top_k * s.slices, s.world);
+  return {.send = Most(rows_out * row_bytes, headers + pairs * result_bytes),
+          .recv = Most(s.world_rows * row_bytes, headers + pairs_out * result_bytes),
           .lists = ExchangeListBytes({.world = s.world,
                                       .local_experts = s.local_experts,
                                       .rows_out = rows_out,
-                                      .pairs_out = s.home_rows * s.top_k,
+                                      .pairs_out = pairs_out,
                                       .rows_in = s.world_rows,
                                       .pairs_in = pairs}),
           .pairs = pairs};

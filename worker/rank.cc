@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "models/model.h"
 #include "models/spec/matformer.h"
 #include "parallel/base/log.h"
@@ -49,7 +51,8 @@ absl::StatusOr<models::LoadOptions> ToLoadOptions(const v1::Assignment& job, con
   std::vector<std::vector<int>> table;
   for (const v1::ExpertRanks& ranks : job.placement()) table.emplace_back(ranks.ranks().begin(), ranks.ranks().end());
   ATOLL_ASSIGN_OR_RETURN(load.placement,
-                         parallel::ExpertPlacement::FromTable(std::move(table), job.world(), job.placement_epoch()));
+                         parallel::ExpertPlacement::FromTable(std::move(table), job.world(), job.placement_epoch(),
+                                                              std::max(job.expert_slices(), 1)));
   return load;
 }
 

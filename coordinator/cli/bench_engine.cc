@@ -223,6 +223,7 @@ absl::Status RunBenchEngine(BenchEngineFlags flags) {
                      .profile = flags.cluster.profile,
                      .ranks = flags.cluster.ranks,
                      .tp = flags.cluster.tp,
+                     .expert_slices = flags.cluster.expert_slices,
                      .threads = flags.cluster.threads};
   if (!flags.cluster.head_weights.empty()) report.weights += ", head " + flags.cluster.head_weights;
   report.bytes_on_rank_0 = models::PlanRankMemory(options.spec, options.shape, 0, options.placement).weight_bytes();

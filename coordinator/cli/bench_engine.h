@@ -45,7 +45,7 @@ struct BenchRow {
 
 struct BenchReport {
   std::string model, weights, profile;
-  int ranks = 1, tp = 1, threads = 1;
+  int ranks = 1, tp = 1, expert_slices = 1, threads = 1;
   int64_t bytes_on_rank_0 = 0;
   double read_bytes_per_s = 0, int8_per_s = 0, f32_per_s = 0;
   std::vector<BenchRow> rows;

@@ -5,9 +5,11 @@
 namespace atl::coordinator {
 
 std::string ToText(const BenchReport& r) {
-  std::string text = fmt::format(
-      "{}, weights {}, profile {}: {} ranks, tp {}, {} threads each; {:.2f} GB of weights on rank 0\n", r.model,
-      r.weights, r.profile, r.ranks, r.tp, r.threads, static_cast<double>(r.bytes_on_rank_0) / 1e9);
+  std::string text =
+      fmt::format("{}, weights {}, profile {}: {} ranks, tp {}{}, {} threads each; {:.2f} GB of weights on rank 0\n",
+                  r.model, r.weights, r.profile, r.ranks, r.tp,
+                  r.expert_slices > 1 ? fmt::format(", {} slices of each expert", r.expert_slices) : "", r.threads,
+                  static_cast<double>(r.bytes_on_rank_0) / 1e9);
   if (r.read_bytes_per_s > 0) {
     text += fmt::format("this machine: reads {:.1f} GB/s, multiply-adds {:.0f} GOP/s of 8 bits, {:.0f} of f32\n",
                         r.read_bytes_per_s / 1e9, r.int8_per_s / 1e9, r.f32_per_s / 1e9);
@@ -48,6 +50,7 @@ std::string ToJson(const BenchReport& r) {
                         {"profile", r.profile},
                         {"ranks", r.ranks},
                         {"tp", r.tp},
+                        {"expert_slices", r.expert_slices},
                         {"threads", r.threads},
                         {"bytes_on_rank_0", r.bytes_on_rank_0},
                         {"read_bytes_per_s", r.read_bytes_per_s},

@@ -22,12 +22,20 @@ void AddWeightFlags(CLI::App* command, std::string* weights, std::string* head_w
   command->add_option("--head-weights", *head_weights, "the same for the head, which stays as stored otherwise");
 }
 
+void AddExpertSlicesFlag(CLI::App* command, int* slices) {
+  command
+      ->add_option("--expert-slices", *slices,
+                   "ranks that share each expert: 1, 2 or 4. More spread few streams evenly, and exchange more results")
+      ->capture_default_str();
+}
+
 void AddClusterFlags(CLI::App* command, ClusterFlags* flags) {
   AddModelFlag(command, &flags->model);
   command->add_option("--ranks", flags->ranks, "ranks: attention groups x tensor-parallel degree")
       ->capture_default_str();
   command->add_option("--tp,--tensor-parallel-size", flags->tp, "tensor-parallel degree: 1, 2, 4 or 8")
       ->capture_default_str();
+  AddExpertSlicesFlag(command, &flags->expert_slices);
   command
       ->add_option("--profile", flags->profile,
                    "numerics: f32 or bf16 (KV cache and wire); f32-kv8 or bf16-kv8: the cache in int8")
@@ -87,8 +95,10 @@ absl::StatusOr<ClusterOptions> ToClusterOptions(const ClusterFlags& flags) {
   options.shape.max_batch_tokens = flags.max_batch_tokens;
   ATOLL_RETURN_IF_ERROR(models::CheckShape(options.spec, options.shape));
   options.dummy_weights = flags.dummy_weights;
+  ATOLL_RETURN_IF_ERROR(models::CheckExpertSlices(options.spec, flags.ranks, flags.expert_slices));
   if (options.spec.moe) {
-    options.placement = parallel::ExpertPlacement::Contiguous(static_cast<int>(options.spec.moe->experts), flags.ranks);
+    options.placement = parallel::ExpertPlacement::Contiguous(static_cast<int>(options.spec.moe->experts), flags.ranks,
+                                                              flags.expert_slices);
   }
   options.external_ranks = flags.external_ranks;
   options.hosts_file = flags.hosts;

@@ -17,6 +17,7 @@ struct ClusterFlags {
   std::string model;
   int ranks = 1;
   int tp = 1;
+  int expert_slices = 1;
   std::string profile = "f32";
   std::string transport = "mpi";
   std::string hosts;
@@ -37,6 +38,8 @@ struct ClusterFlags {
 void AddModelFlag(CLI::App* command, std::string* model);
 // --weights and --head-weights (models/spec/kept_formats.h).
 void AddWeightFlags(CLI::App* command, std::string* weights, std::string* head_weights);
+// --expert-slices (parallel/placement.h).
+void AddExpertSlicesFlag(CLI::App* command, int* slices);
 void AddClusterFlags(CLI::App* command, ClusterFlags* flags);
 absl::StatusOr<ClusterOptions> ToClusterOptions(const ClusterFlags& flags);
 SchedulerOptions ToSchedulerOptions(const ClusterOptions& options);

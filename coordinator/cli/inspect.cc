@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <numeric>
 
 #include "coordinator/cli/inspection.h"
 #include "models/spec/matformer.h"
@@ -20,12 +21,12 @@ using models::Parameter;
 using models::ParameterKind;
 using models::RankMemory;
 
-std::vector<RankClass> ClassesOf(const ModelSpec& spec, const JobShape& shape) {
+std::vector<RankClass> ClassesOf(const ModelSpec& spec, const JobShape& shape, int slices) {
   const int world = shape.topology.world;
   const auto placement =
-      parallel::ExpertPlacement::Contiguous(spec.moe ? static_cast<int>(spec.moe->experts) : 1, world);
-  // Experts are all of one size: which of them a rank has does not matter, only how many. So a thousand ranks are
-  // planned a few times, not a thousand.
+      parallel::ExpertPlacement::Contiguous(spec.moe ? static_cast<int>(spec.moe->experts) : 1, world, slices);
+  // Experts are all of one size, and their slices: which of them a rank has does not matter, only how many. So a
+  // thousand ranks are planned a few times, not a thousand.
   std::map<std::pair<int, size_t>, size_t> planned;  // (tp rank, experts) -> class
   std::vector<RankClass> classes;
   for (int rank = 0; rank < world; ++rank) {
@@ -105,23 +106,25 @@ int64_t LinesThatFit(const ModelSpec& spec, const JobShape& shape, const std::ve
 }
 
 // The fewest ranks of any tensor-parallel degree on which one line of KV fits. More ranks never hold more each.
-JobShape LeastShape(const ModelSpec& spec, const JobShape& asked, int64_t memory) {
+JobShape LeastShape(const ModelSpec& spec, const JobShape& asked, int slices, int64_t memory) {
   JobShape best = asked;
   best.topology = {0, 0};
   for (const int tp : {1, 2, 4, 8}) {
-    const auto fits = [&](int groups) {
+    const int step = std::lcm(tp, slices);  // in ranks
+    const auto fits = [&](int steps) {
       JobShape shape = asked;
-      shape.topology = {tp * groups, tp};
-      return models::CheckShape(spec, shape).ok() && LinesThatFit(spec, shape, ClassesOf(spec, shape), memory) >= 1;
+      shape.topology = {step * steps, tp};
+      return models::CheckShape(spec, shape).ok() &&
+             LinesThatFit(spec, shape, ClassesOf(spec, shape, slices), memory) >= 1;
     };
     // Only experts are spread over attention groups.
-    int fit = spec.moe ? static_cast<int>(spec.moe->experts) / tp : 1, below = 0;
+    int fit = spec.moe ? static_cast<int>(spec.moe->experts) / step : 1, below = 0;
     if (fit == 0 || !fits(fit)) continue;
     while (fit - below > 1) {
       const int middle = below + (fit - below) / 2;
       (fits(middle) ? fit : below) = middle;
     }
-    if (best.topology.world == 0 || tp * fit < best.topology.world) best.topology = {tp * fit, tp};
+    if (best.topology.world == 0 || step * fit < best.topology.world) best.topology = {step * fit, tp};
   }
   return best;
 }
@@ -132,7 +135,7 @@ Fit FitInto(const Inspection& of, int64_t memory) {
   for (const RankClass& c : of.classes) fit.without_kv = std::max(fit.without_kv, c.memory.total() - c.memory.kv);
   const int64_t lines = LinesThatFit(of.spec, of.shape, of.classes, memory);
   if (lines < 1) {
-    fit.least = LeastShape(of.spec, of.shape, memory);
+    fit.least = LeastShape(of.spec, of.shape, of.expert_slices, memory);
     return fit;
   }
   const int64_t blocks = lines * layout.line, most = of.spec.max_positions;
@@ -191,7 +194,9 @@ absl::StatusOr<Inspection> Inspect(const InspectOptions& options) {
     ATOLL_RETURN_IF_ERROR(Reformat(options.weights, &of.spec));
   }
   of.count = models::CountParameters(of.spec);
-  of.classes = ClassesOf(of.spec, of.shape);
+  ATOLL_RETURN_IF_ERROR(models::CheckExpertSlices(of.spec, options.ranks, options.expert_slices));
+  of.expert_slices = options.expert_slices;
+  of.classes = ClassesOf(of.spec, of.shape, of.expert_slices);
   CountLayers(&of);
   if (!options.memory.empty()) {
     ATOLL_ASSIGN_OR_RETURN(const int64_t memory, ParseBytes(options.memory));

@@ -18,6 +18,7 @@ struct InspectOptions {
   std::string path;  // a model directory or a config.json
   int ranks = 1;
   int tp = 1;
+  int expert_slices = 1;  // ranks that share each expert
   std::string profile = "f32";
   int64_t kv_tokens = 8192;  // of one attention group; rounded up to whole KV blocks
   int64_t max_batch_tokens = 512;

@@ -79,6 +79,7 @@ std::string ToJson(const Inspection& of) {
                          {"shape",
                           {{"ranks", of.shape.topology.world},
                            {"tp", of.shape.topology.tp},
+                           {"expert_slices", of.expert_slices},
                            {"attention_groups", of.shape.topology.groups()},
                            {"profile", of.shape.numerics.name},
                            {"kv_tokens_per_group", of.shape.kv_blocks * models::kKvBlockTokens},

@@ -141,9 +141,11 @@ std::string ToText(const Inspection& of) {
   line("weights", fmt::format("{}; {}", formats, of.files.says));
   line("KV cache", fmt::format("{} bytes per token, {} for a sequence of {} tokens (profile {})", of.kv_bytes_per_token,
                                Bytes(of.kv_bytes_of_longest), spec.max_positions, of.shape.numerics.name));
-  line("shape", fmt::format("{} ranks, tp {}: {} attention groups, each with {} KV tokens and {} tokens a step",
-                            of.shape.topology.world, of.shape.topology.tp, of.shape.topology.groups(),
-                            of.shape.kv_blocks * models::kKvBlockTokens, of.shape.max_batch_tokens));
+  line("shape",
+       fmt::format("{} ranks, tp {}{}: {} attention groups, each with {} KV tokens and {} tokens a step",
+                   of.shape.topology.world, of.shape.topology.tp,
+                   of.expert_slices > 1 ? fmt::format(", {} slices of each expert", of.expert_slices) : "",
+                   of.shape.topology.groups(), of.shape.kv_blocks * models::kKvBlockTokens, of.shape.max_batch_tokens));
   if (of.fit) line("fits " + Bytes(of.fit->bytes), FitText(*of.fit, spec.max_positions));
   return text + "\n" + LayerTable(of) + "\n" + MemoryTable(of.classes);
 }

@@ -39,6 +39,7 @@ struct Fit {
 struct Inspection {
   models::ModelSpec spec;
   models::JobShape shape;
+  int expert_slices = 1;
   models::ParameterCount count;
   std::vector<LayerFacts> layers;
   std::vector<RankClass> classes;

@@ -74,6 +74,7 @@ void AddInspect(CLI::App* app, absl::Status* result) {
   AddModelFlag(command, &flags->path);
   command->add_option("--ranks", flags->ranks, "ranks")->capture_default_str();
   command->add_option("--tp,--tensor-parallel-size", flags->tp, "tensor-parallel degree")->capture_default_str();
+  AddExpertSlicesFlag(command, &flags->expert_slices);
   command->add_option("--profile", flags->profile, "numerics: f32, bf16, f32-kv8 or bf16-kv8")->capture_default_str();
   command->add_option("--kv-tokens", flags->kv_tokens, "tokens of KV cache of one attention group")
       ->capture_default_str();

@@ -260,11 +260,13 @@ void RankCluster::AssignAll() {
   job.set_profile(options_.shape.numerics.name);
   job.set_kv_blocks(options_.shape.kv_blocks);
   job.set_max_batch_tokens(options_.shape.max_batch_tokens);
-  for (int expert = 0; expert < options_.placement.experts(); ++expert) {
-    const std::span<const int> ranks = options_.placement.RanksOf(expert);
+  const parallel::ExpertPlacement& placement = options_.placement;
+  for (int entry = 0; entry < placement.experts() * placement.slices(); ++entry) {
+    const std::span<const int> ranks = placement.RanksOf(entry / placement.slices(), entry % placement.slices());
     job.add_placement()->mutable_ranks()->Add(ranks.begin(), ranks.end());
   }
-  job.set_placement_epoch(options_.placement.epoch());
+  job.set_expert_slices(placement.slices());
+  job.set_placement_epoch(placement.epoch());
   job.set_collective_timeout_s(options_.collective_timeout.count());
   job.set_heartbeat_interval_s(options_.heartbeat_interval.count());
   job.set_sample_vocab(options_.sample_vocab);

@@ -19,7 +19,7 @@ HeadAxis AxisOfHeads(int64_t heads, int64_t head_dim, int64_t first_head, int tp
 Builder::Builder(const Runtime& runtime)
     : runtime_(runtime), tp_(runtime.shape.topology.tp), tp_rank_(runtime.shape.topology.TpRankOf(runtime.rank)) {
   for (const Parameter& p : Parameters(runtime.spec)) {
-    if (p.sharding == Sharding::kAxisColumns) axes_[p.name] = {p.shape[1], p.unit};
+    if (p.is_cut_by_columns()) axes_[p.name] = p.axis();
     if (p.name.ends_with(".bias")) biases_.push_back(p.name);
   }
   std::sort(biases_.begin(), biases_.end());
@@ -48,8 +48,8 @@ Linear Builder::Whole(const std::string& name) const {
   return linear;
 }
 
-Linear Builder::Share(const std::string& name) const {
-  Linear linear = SharedLinear(weights().Matrix(name + ".weight"), axes_.at(name + ".weight"), tp_rank_, tp_);
+Linear Builder::Share(const std::string& name, int part, int parts) const {
+  Linear linear = SharedLinear(weights().Matrix(name + ".weight"), axes_.at(name + ".weight"), part, parts);
   linear.bias = Bias(name);
   return linear;
 }
@@ -97,9 +97,12 @@ Moe Builder::MakeMoe(const std::string& name, const char* router, const char* sh
   if (moe.router == RouterKind::kSigmoid) {
     made.router.bias = weights().FloatVector(fmt::format("{}{}.e_score_correction_bias", name, router));
   }
-  for (const int e : runtime_.placement.ExpertsOf(runtime_.rank)) {
-    const std::string expert = fmt::format("{}experts.{}.", name, e);
-    made.experts.push_back({Whole(expert + "gate_proj"), Whole(expert + "up_proj"), Whole(expert + "down_proj")});
+  const parallel::ExpertPlacement& placement = runtime_.placement;
+  const std::span<const int> local = placement.ExpertsOf(runtime_.rank);
+  for (int i = 0; i < std::ssize(local); ++i) {
+    const std::string expert = fmt::format("{}experts.{}.", name, local[i]);
+    made.experts.push_back({Whole(expert + "gate_proj"), Whole(expert + "up_proj"),
+                            Share(expert + "down_proj", placement.SliceAt(runtime_.rank, i), placement.slices())});
   }
   if (moe.shared_intermediate > 0) made.shared = MakeMlp(fmt::format("{}{}.", name, shared), moe.shared_intermediate);
   return made;

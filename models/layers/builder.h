@@ -29,8 +29,9 @@ class Builder {
   Norm MakeNorm(const std::string& name, int64_t width) const;
   // A matrix that is whole on this rank or cut by rows, with its bias if it has one.
   Linear Whole(const std::string& name) const;
-  // This rank's columns of a matrix cut along its input axis.
-  Linear Share(const std::string& name) const;
+  // This rank's columns of a matrix cut along its input axis: its share of the tensor-parallel group's, or another.
+  Linear Share(const std::string& name) const { return Share(name, tp_rank_, tp_); }
+  Linear Share(const std::string& name, int part, int parts) const;
 
   struct GqaNames {
     const char *query = "q_proj", *key = "k_proj", *value = "v_proj", *out = "o_proj";

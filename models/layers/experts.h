@@ -1,4 +1,4 @@
-// This rank's experts, each on the rows that were dispatched to it.
+// This rank's experts, or its slices of them, each on the rows that were dispatched to it.
 //
 //   const Dispatched in = ...;                            // rows, and which of them each expert reads
 //   RunExperts(step, moe.experts, in, hidden, results);   // results [in.num_pairs, hidden], for Combine
@@ -15,11 +15,11 @@
 namespace atl::models {
 
 struct Expert {
-  Linear gate, up;  // [intermediate, hidden]
-  Linear down;      // [hidden, intermediate]
+  Linear gate, up;  // [width, hidden]: width is the expert's inner axis, or a slice's part of it
+  Linear down;      // [hidden, width]
 };
 
-// results[p] = the expert of pair p on the row it reads, in the wire type, pairs as `in` groups them.
+// results[p] = the expert of pair p on the row it reads, of parallel::ResultType, pairs as `in` groups them.
 void RunExperts(const Step& step, const std::vector<Expert>& experts, const parallel::Dispatched& in, int64_t hidden,
                 Buffer results);
 

@@ -47,9 +47,10 @@ inline Linear WholeLinear(const kernels::Matrix& weight) { return {.weight = wei
 // y [rows, w.rows] = x w^T on this thread alone, whose scratch (thread_scratch.h) rows quantised for it take.
 void MultiplyHere(std::span<const float> x, int64_t rows, const kernels::Matrix& w, std::span<float> y);
 
-inline Linear SharedLinear(const kernels::Matrix& weight, const CanonicalAxis& axis, int tp_rank, int tp) {
+// Part `part` of `parts` of a matrix that is cut along its input axis.
+inline Linear SharedLinear(const kernels::Matrix& weight, const CanonicalAxis& axis, int part, int parts) {
   Linear linear{.weight = weight, .cuts = {}};
-  const int blocks = kCanonicalBlocks / tp, first = tp_rank * blocks;
+  const int blocks = axis.blocks / parts, first = part * blocks;
   for (int b = 0; b <= blocks; ++b) linear.cuts.push_back(axis.BlockBegin(first + b) - axis.BlockBegin(first));
   return linear;
 }

@@ -37,7 +37,8 @@ absl::Status RunMoe(const Step& step, const Exchange& exchange, const Moe& moe, 
   ATOLL_ASSIGN_OR_RETURN(const parallel::Dispatched in, parallel::Dispatch(step.context, exchange.placement, layer,
                                                                            wire, hidden, routing, scratch, step.pool));
   step.costs->Enter(Phase::kExperts);
-  const Buffer results = exchange.memory.TakeTyped("exchange.results", in.num_pairs * hidden, step.wire);
+  const Buffer results = exchange.memory.TakeTyped("exchange.results", in.num_pairs * hidden,
+                                                   parallel::ResultType(exchange.placement.slices(), step.wire));
   RunExperts(step, moe.experts, in, hidden, results);
   step.costs->Enter(Phase::kCombine);
   const std::span<float> routed = step.workspace.Take<float>("moe.routed", step.home.size() * hidden);

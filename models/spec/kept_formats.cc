@@ -34,7 +34,7 @@ absl::StatusOr<KeptFormat> FormatNamed(const char* flag, const std::string& name
 // Whole groups, and parts of rows in whole tiles.
 bool CanPack(const Parameter& p, WeightFormat format) {
   if (p.shape[1] % kPackedGroup != 0 || (p.parts > 1 && p.parts % InfoOf(format).tile_rows != 0)) return false;
-  return p.sharding != Sharding::kAxisColumns || p.unit == 1 || p.unit % kPackedGroup == 0;
+  return !p.is_cut_by_columns() || p.unit == 1 || p.unit % kPackedGroup == 0;
 }
 
 std::optional<WeightFormat> Chosen(const KeptFormats& kept, bool tied_embeddings, const Parameter& p) {
@@ -72,10 +72,10 @@ void Keep(const KeptFormats& kept, bool tied_embeddings, std::vector<Parameter>*
       const std::optional<WeightFormat> chosen = Chosen(kept, tied_embeddings, p);
       if (chosen && (!IsPacked(*chosen) || CanPack(p, *chosen))) p.format = *chosen;
     }
-    if (p.sharding == Sharding::kAxisColumns) {
+    if (p.is_cut_by_columns()) {
       if (IsPacked(p.format)) p.unit = std::lcm(p.unit, kPackedGroup);
       unit = p.unit;
-    } else if (p.sharding == Sharding::kAxisRows) {
+    } else if (p.is_cut_by_rows()) {
       p.unit = unit;
     }
   }

@@ -33,6 +33,11 @@ int64_t Parameter::elements() const {
   return product;
 }
 
+CanonicalAxis Parameter::axis() const {
+  const bool of_expert = sharding == Sharding::kExpertRows || sharding == Sharding::kExpertColumns;
+  return {is_cut_by_columns() ? shape[1] : shape[0], unit, of_expert ? kExpertBlocks : kCanonicalBlocks};
+}
+
 std::vector<Parameter> Parameters(const ModelSpec& spec) {
   TensorList list(spec);
   FamilyOf(spec).list(&list);
@@ -76,14 +81,18 @@ std::optional<Slice> SliceOf(const Parameter& p, const ModelSpec& spec, const pa
     case Sharding::kKvHeadRows:
       return rows_of(KvHeadsOf(spec, tp_rank, tp), spec.gqa->kv_heads);
     case Sharding::kAxisRows:
-      return Slice{CanonicalAxis{rows, p.unit}.OfRank(tp_rank, tp), whole.columns};
+      return Slice{p.axis().OfRank(tp_rank, tp), whole.columns};
     case Sharding::kAxisColumns:
-      return Slice{whole.rows, CanonicalAxis{columns, p.unit}.OfRank(tp_rank, tp)};
+      return Slice{whole.rows, p.axis().OfRank(tp_rank, tp)};
     case Sharding::kVocabRows:
       return Slice{EvenPart(rows, tp_rank, tp), whole.columns};
-    case Sharding::kExpert:
-      if (placement.LocalIndex(rank, p.expert) < 0) return std::nullopt;
-      return whole;
+    case Sharding::kExpertRows:
+    case Sharding::kExpertColumns: {
+      const int local = placement.LocalIndex(rank, p.expert);
+      if (local < 0) return std::nullopt;
+      const Range mine = p.axis().OfRank(placement.SliceAt(rank, local), placement.slices());
+      return p.is_cut_by_rows() ? Slice{mine, whole.columns} : Slice{whole.rows, mine};
+    }
     case Sharding::kNowhere:
       return std::nullopt;
   }

@@ -32,14 +32,15 @@ enum class ParameterKind : uint8_t {
 const char* Name(ParameterKind kind);
 
 enum class Sharding : uint8_t {
-  kReplicated,   // whole on every rank
-  kHeadRows,     // rows [out] cut by heads over the tp group: shape[0] = heads x width
-  kKvHeadRows,   // the same for key and value heads: each rank keeps those that its query heads read
-  kAxisRows,     // rows cut along a canonical axis (gate and up projections: their rows are the next product's K)
-  kAxisColumns,  // columns [in] cut along a canonical axis (output and down projections); unit = Parameter::unit
-  kVocabRows,    // rows cut evenly over the tp group (embedding, head)
-  kExpert,       // whole, on the ranks that hold the expert
-  kNowhere,      // published and counted, kept by no rank (keys and values of layers that read another's)
+  kReplicated,     // whole on every rank
+  kHeadRows,       // rows [out] cut by heads over the tp group: shape[0] = heads x width
+  kKvHeadRows,     // the same for key and value heads: each rank keeps those that its query heads read
+  kAxisRows,       // rows cut along a canonical axis (gate and up projections: their rows are the next product's K)
+  kAxisColumns,    // columns [in] cut along a canonical axis (output and down projections); unit = Parameter::unit
+  kVocabRows,      // rows cut evenly over the tp group (embedding, head)
+  kExpertRows,     // rows of a routed expert, cut along its inner axis into the placement's slices
+  kExpertColumns,  // its columns, likewise
+  kNowhere,        // published and counted, kept by no rank (keys and values of layers that read another's)
 };
 
 // Where a parameter lies in its checkpoint if not as a tensor of its own name and shape: element (r, c) is element
@@ -67,6 +68,10 @@ struct Parameter {
 
   int64_t elements() const;
   const std::string& tensor() const { return part ? part->tensor : name; }
+  bool is_cut_by_rows() const { return sharding == Sharding::kAxisRows || sharding == Sharding::kExpertRows; }
+  bool is_cut_by_columns() const { return sharding == Sharding::kAxisColumns || sharding == Sharding::kExpertColumns; }
+  // The axis along which it is, if it is one of those.
+  CanonicalAxis axis() const;
 };
 
 // In the order the forward pass reads them, which is the arena's order.

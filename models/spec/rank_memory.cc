@@ -58,6 +58,27 @@ absl::Status CheckShape(const ModelSpec& spec, const JobShape& shape) {
   return absl::OkStatus();
 }
 
+absl::Status CheckExpertSlices(const ModelSpec& spec, int world, int slices) {
+  if (slices == 1) return absl::OkStatus();
+  if (!spec.moe) return InvalidArgument("--expert-slices {}: this model has no experts; leave it out", slices);
+  int64_t length = 0, units = 0;  // of an inner axis; the fewest
+  for (const Parameter& p : Parameters(spec)) {
+    if (p.kind != ParameterKind::kRoutedExpert) continue;
+    const CanonicalAxis axis = p.axis();
+    length = axis.length;
+    units = units == 0 ? length / axis.unit : std::gcd(units, length / axis.unit);
+  }
+  const auto fits = [&](int64_t s) { return world % s == 0 && units % s == 0; };
+  if (slices > 0 && kExpertBlocks % slices == 0 && fits(slices)) return absl::OkStatus();
+  const std::string why =
+      slices < 1 || kExpertBlocks % slices != 0 ? "it must be 1, 2 or 4"
+      : world % slices != 0
+          ? "it must divide the ranks"
+          : fmt::format("an expert's inner axis of {} is stored in {} groups, which it must divide", length, units);
+  return InvalidArgument("--expert-slices {} with {} ranks cannot be: {}; --expert-slices {} works", slices, world, why,
+                         Nearest({1, 2, 4}, slices, fits));
+}
+
 int64_t KvRowWidth(const ModelSpec& spec, int tp_rank, int tp) {
   if (spec.mla) return spec.mla->latent_dim();
   return 2 * KvHeadsOf(spec, tp_rank, tp).size() * spec.gqa->head_dim;

@@ -43,6 +43,8 @@ struct RankMemory {
 };
 
 absl::Status CheckShape(const ModelSpec& spec, const JobShape& shape);
+// Whether `world` ranks can hold experts in so many slices (parallel/placement.h), which must be of one size.
+absl::Status CheckExpertSlices(const ModelSpec& spec, int world, int slices);
 RankMemory PlanRankMemory(const ModelSpec& spec, const JobShape& shape, int rank,
                           const parallel::ExpertPlacement& placement);
 // Of the whole model, and what one rank keeps of it: its key and value heads, or all of a latent cache. Layers that

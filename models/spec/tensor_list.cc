@@ -71,13 +71,12 @@ void TensorList::Experts(const std::string& name) {
   const MoeSpec& moe = *spec_.moe;
   const std::vector<int64_t> in = {moe.intermediate, spec_.hidden}, out = {spec_.hidden, moe.intermediate};
   for (int e = 0; e < moe.experts; ++e) {
-    const auto add = [&](const char* matrix, const std::vector<int64_t>& shape) {
-      Add(fmt::format("{}.{}.{}_proj.weight", name, e, matrix), shape, Kind::kRoutedExpert, Sharding::kExpert).expert =
-          e;
+    const auto add = [&](const char* matrix, const std::vector<int64_t>& shape, Sharding sharding) {
+      Add(fmt::format("{}.{}.{}_proj.weight", name, e, matrix), shape, Kind::kRoutedExpert, sharding).expert = e;
     };
-    add("gate", in);
-    add("up", in);
-    add("down", out);
+    add("gate", in, Sharding::kExpertRows);
+    add("up", in, Sharding::kExpertRows);
+    add("down", out, Sharding::kExpertColumns);
   }
 }
 

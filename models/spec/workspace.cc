@@ -27,7 +27,7 @@ RankShare ShareOf(const ModelSpec& spec, const JobShape& shape, int rank) {
   if (spec.moe) share.mlp = std::max(share.mlp, slice(spec.moe->shared_intermediate));
   for (const Parameter& p : spec.kept.packed() ? Parameters(spec) : std::vector<Parameter>()) {
     if (p.sharding != Sharding::kAxisRows) continue;  // blocks of whole groups
-    share.mlp = std::max(share.mlp, CanonicalAxis{p.shape[0], p.unit}.OfRank(tp_rank, tp).size());
+    share.mlp = std::max(share.mlp, p.axis().OfRank(tp_rank, tp).size());
   }
   if (spec.mla) {
     share.query_input = spec.mla->q_lora_rank > 0 ? spec.mla->q_lora_rank : spec.hidden;
@@ -169,6 +169,7 @@ std::vector<BufferPlan> ExchangePlan(const ModelSpec& spec, const JobShape& shap
   if (!spec.moe) return {};
   const RankShare share = ShareOf(spec, shape, rank);
   const int64_t wire = SizeOf(shape.numerics.wire);
+  const int64_t result = SizeOf(parallel::ResultType(placement.slices(), shape.numerics.wire));
   const parallel::ExchangeBytes worst =
       parallel::WorstExchange({.world_rows = share.rows * shape.topology.groups(),
                                .home_rows = share.home_rows,
@@ -176,11 +177,13 @@ std::vector<BufferPlan> ExchangePlan(const ModelSpec& spec, const JobShape& shap
                                .top_k = spec.moe->top_k,
                                .width = spec.hidden,
                                .element_bytes = wire,
-                               .local_experts = static_cast<int64_t>(placement.ExpertsOf(rank).size())});
+                               .local_experts = static_cast<int64_t>(placement.ExpertsOf(rank).size()),
+                               .slices = placement.slices(),
+                               .result_bytes = result});
   return {{"exchange.send", worst.send},
           {"exchange.recv", worst.recv},
           {"exchange.lists", worst.lists},
-          {"exchange.results", worst.pairs * spec.hidden * wire}};
+          {"exchange.results", worst.pairs * spec.hidden * result}};
 }
 
 }  // namespace atl::models

@@ -27,17 +27,20 @@ constexpr int64_t PartOf(int64_t i, int64_t n, int64_t parts) { return i * parts
 // blocks; block sums meet in one fixed binary tree. That is why no tensor-parallel degree changes a bit.
 //   unit u = head width where K runs over heads, else 1, n = K / u,
 //   block b = units [floor(b n / 8), floor((b+1) n / 8)), possibly empty.
-inline constexpr int kCanonicalBlocks = 8;
+// A routed expert's inner axis has 4 blocks, so that up to 4 ranks may share an expert: it is short, and each block
+// costs a product some time.
+inline constexpr int kCanonicalBlocks = 8, kExpertBlocks = 4;
 
 struct CanonicalAxis {
   int64_t length = 0;
   int64_t unit = 1;
+  int blocks = kCanonicalBlocks;
 
-  constexpr int64_t BlockBegin(int64_t block) const { return block * (length / unit) / kCanonicalBlocks * unit; }
+  constexpr int64_t BlockBegin(int64_t block) const { return block * (length / unit) / blocks * unit; }
   constexpr Range Block(int64_t block) const { return {BlockBegin(block), BlockBegin(block + 1)}; }
-  // Elements that rank `rank` of `tp` (1, 2, 4 or 8) owns.
+  // Elements that rank `rank` of `tp` owns, which divides the blocks.
   constexpr Range OfRank(int64_t rank, int64_t tp) const {
-    return {BlockBegin(rank * kCanonicalBlocks / tp), BlockBegin((rank + 1) * kCanonicalBlocks / tp)};
+    return {BlockBegin(rank * blocks / tp), BlockBegin((rank + 1) * blocks / tp)};
   }
 };
 

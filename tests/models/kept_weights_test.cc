@@ -76,8 +76,8 @@ TEST(KeptWeights, HeadsNarrowerThanAGroupStay) {
   spec->kept = *KeptFormats::Named("int4", "");
   for (const Parameter& p : Parameters(*spec)) {
     if (p.name.ends_with("o_proj.weight")) EXPECT_EQ(p.format, WeightFormat::kBF16);
-    if (p.name.ends_with("down_proj.weight")) EXPECT_EQ(p.unit, p.sharding == Sharding::kExpert ? 1 : 32) << p.name;
-    if (p.name.ends_with("shared_experts.up_proj.weight")) EXPECT_EQ(p.unit, 32);
+    if (p.name.ends_with("down_proj.weight")) EXPECT_EQ(p.unit, 32) << p.name;
+    if (p.name.ends_with("up_proj.weight")) EXPECT_EQ(p.unit, 32);
   }
 }
 

@@ -2,6 +2,7 @@
 // of the logits. Compared byte by byte with one rank that takes the whole text at once.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -105,6 +106,28 @@ TEST_P(MixtureTest, AnyPlacementOfExperts) {
     options.placement = *parallel::ExpertPlacement::FromTable(ranks_of, 4, 1);
     World world(options);
     EXPECT_TRUE(SameBits(world.Score(ids, kPrompt, 40, round % 2), expected)) << "round " << round;
+  }
+  for (const int slices : {2, 4}) {
+    if (!CheckExpertSlices(one.spec(), 4, slices).ok()) continue;
+    std::vector<std::vector<int>> ranks_of;
+    for (int64_t e = 0; e < one.spec().moe->experts; ++e) {
+      std::vector<int> ranks = {0, 1, 2, 3};
+      std::shuffle(ranks.begin(), ranks.end(), random);
+      for (int slice = 0; slice < slices; ++slice) ranks_of.push_back({ranks[slice]});
+    }
+    WorldOptions options = Options({4, 2});
+    options.placement = *parallel::ExpertPlacement::FromTable(ranks_of, 4, 1, slices);
+    World world(options);
+    for (const int64_t chunk : {int64_t{1}, int64_t{40}}) {
+      const int64_t tokens = chunk == 1 ? 20 : kTokens;
+      const std::vector<int32_t> start(ids.begin(), ids.begin() + tokens);
+      const std::vector<float> same(expected.begin(), expected.begin() + tokens * world.spec().vocab);
+      EXPECT_TRUE(SameBits(world.Score(start, kPrompt, chunk, slices / 4), same)) << slices << " slices, " << chunk;
+    }
+    for (int rank = 0; rank < 4; ++rank) {
+      const RankMemory planned = PlanRankMemory(world.spec(), world.shape(), rank, world.placement());
+      EXPECT_EQ(world.model(rank).memory(), planned) << slices << " slices, rank " << rank;
+    }
   }
 }
 

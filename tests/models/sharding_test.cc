@@ -14,7 +14,7 @@ constexpr size_t kKinds = std::tuple_size_v<decltype(RankMemory::weights)>;
 
 // On how many ranks each element of a parameter must be.
 int64_t CopiesOf(const Parameter& p, const parallel::Topology& topology) {
-  if (p.sharding == Sharding::kExpert) return 1;
+  if (p.expert >= 0) return 1;
   return p.sharding == Sharding::kReplicated ? topology.world : topology.groups();
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <numeric>
 #include <set>
 
 #include "models/spec/rank_memory.h"
@@ -78,7 +79,8 @@ TEST(SpecMemory, EveryElementIsWhereItBelongs) {
     for (const Topology topology : {Topology{1, 1}, {2, 1}, {2, 2}, {4, 1}, {4, 2}, {4, 4}, {8, 4}, {8, 8}}) {
       const int experts = spec.moe ? static_cast<int>(spec.moe->experts) : 1 << 20;
       if (spec.heads % topology.tp != 0 || topology.world > experts) continue;
-      const auto placement = ExpertPlacement::Contiguous(spec.moe ? experts : 1, topology.world);
+      const int slices = spec.moe ? std::gcd(topology.world, kExpertBlocks) : 1;
+      const auto placement = ExpertPlacement::Contiguous(spec.moe ? experts : 1, topology.world, slices);
       for (const Parameter& p : Parameters(spec)) {
         std::vector<int> owners(p.elements());
         const int64_t stride = p.shape.size() > 1 ? p.shape[1] : 1;
@@ -92,7 +94,7 @@ TEST(SpecMemory, EveryElementIsWhereItBelongs) {
         // A key head is wherever query heads read it: with 4 of them on 8 ranks, on two.
         const int64_t readers = spec.gqa ? std::max<int64_t>(topology.tp / spec.gqa->kv_heads, 1) : 1;
         const int64_t wanted = p.sharding == Sharding::kReplicated   ? topology.world
-                               : p.sharding == Sharding::kExpert     ? 1
+                               : p.expert >= 0                       ? 1
                                : p.sharding == Sharding::kNowhere    ? 0
                                : p.sharding == Sharding::kKvHeadRows ? topology.groups() * readers
                                                                      : topology.groups();

@@ -65,8 +65,18 @@ std::vector<float> FromWire(const void* wire, int64_t count, DType type) {
   return values;
 }
 
-// Expert e: something that differs for each expert and needs rounding.
-float ExpertOf(int expert, float x) { return x * (1.0f + 0.37f * expert) + 0.1f * expert; }
+// Expert e, or slice `slice` of `slices` of it: terms that differ for each expert and canonical block and need
+// rounding, added as the tree over the blocks.
+float ExpertOf(int expert, float x, int slice = 0, int slices = 1) {
+  const auto tree = [&](auto& self, int begin, int end) -> float {
+    if (end - begin == 1)
+      return x * (1.0f + 0.37f * static_cast<float>(expert) / static_cast<float>(end)) + 0.1f * expert;
+    const int middle = (begin + end) / 2;
+    return self(self, begin, middle) + self(self, middle, end);
+  };
+  const int blocks = kExpertBlocks / slices;
+  return tree(tree, slice * blocks, (slice + 1) * blocks);
+}
 
 // What must come out, without any ranks.
 std::vector<float> Expected(const Step& step, DType type, bool identity) {
@@ -113,7 +123,9 @@ struct Exchange {
                        .top_k = step.top_k,
                        .width = kWidth,
                        .element_bytes = SizeOf(type),
-                       .local_experts = static_cast<int64_t>(placement.ExpertsOf(comm.rank()).size())});
+                       .local_experts = static_cast<int64_t>(placement.ExpertsOf(comm.rank()).size()),
+                       .slices = placement.slices(),
+                       .result_bytes = SizeOf(result_type())});
     send.resize(bytes.send);
     recv.resize(bytes.recv);
     lists.resize(bytes.lists);
@@ -122,20 +134,25 @@ struct Exchange {
   ExchangeScratch scratch() { return {send, recv, lists}; }
   ConstBuffer rows() const { return {x.data(), routing.rows * kWidth, type}; }
 
-  // Runs local expert e over rows [begin, end) of pair_row, into the wire type.
+  DType result_type() const { return ResultType(placement.slices(), type); }
+
+  // Runs local expert e over rows [begin, end) of pair_row.
   std::vector<std::byte> Experts(const Dispatched& in, bool identity) const {
     const std::vector<float> rows = FromWire(in.rows.data, in.num_rows * kWidth, type);
     std::vector<float> results(in.num_pairs * kWidth);
     const std::span<const int> local = placement.ExpertsOf(context.rank);
     for (size_t e = 0; e < local.size(); ++e) {
+      const int slice = placement.SliceAt(context.rank, static_cast<int>(e));
       for (int32_t p = in.pair_begin[e]; p < in.pair_begin[e + 1]; ++p) {
         for (int64_t c = 0; c < kWidth; ++c) {
           const float value = rows[in.pair_row[p] * kWidth + c];
-          results[p * kWidth + c] = identity ? value : ExpertOf(local[e], value);
+          results[p * kWidth + c] = !identity    ? ExpertOf(local[e], value, slice, placement.slices())
+                                    : slice == 0 ? value
+                                                 : 0;
         }
       }
     }
-    return ToWire(results, type);
+    return ToWire(results, result_type());
   }
 
   const ExpertPlacement& placement;
@@ -148,17 +165,18 @@ struct Exchange {
   int64_t most_pairs = 0;
 };
 
-ExpertPlacement Permuted(int world, int replicas, unsigned seed) {
+// Every slice of an expert on `replicas` ranks of its own, as far as there are so many.
+ExpertPlacement Permuted(int world, int replicas, unsigned seed, int slices = 1) {
   std::mt19937 random(seed);
-  std::vector<std::vector<int>> ranks_of(kExperts);
-  for (auto& ranks : ranks_of) {
+  std::vector<std::vector<int>> ranks_of;
+  for (int e = 0; e < kExperts; ++e) {
     std::vector<int> all(world);
     std::iota(all.begin(), all.end(), 0);
     std::shuffle(all.begin(), all.end(), random);
-    all.resize(std::min(world, replicas));
-    ranks = all;
+    const int each = std::min(world / slices, replicas);
+    for (int s = 0; s < slices; ++s) ranks_of.emplace_back(all.begin() + s * each, all.begin() + (s + 1) * each);
   }
-  return std::move(ExpertPlacement::FromTable(ranks_of, world, seed)).value();
+  return std::move(ExpertPlacement::FromTable(ranks_of, world, seed, slices)).value();
 }
 
 void ExpectOut(const Step& step, const ExpertPlacement& placement, DType type, bool lopsided, bool identity,
@@ -171,8 +189,9 @@ void ExpectOut(const Step& step, const ExpertPlacement& placement, DType type, b
     ASSERT_TRUE(in.ok()) << in.status();
     EXPECT_LE(in->num_pairs, exchange.most_pairs);
     const std::vector<std::byte> results = exchange.Experts(*in, identity);
-    const absl::Status combined = Combine(exchange.context, *in, {results.data(), in->num_pairs * kWidth, type}, kWidth,
-                                          exchange.routing, exchange.out, exchange.scratch());
+    const absl::Status combined =
+        Combine(exchange.context, *in, {results.data(), in->num_pairs * kWidth, exchange.result_type()}, kWidth,
+                exchange.routing, exchange.out, exchange.scratch());
     ASSERT_TRUE(combined.ok()) << combined;
     EXPECT_EQ(exchange.out,
               std::vector<float>(expected.begin() + home.begin * kWidth, expected.begin() + home.end * kWidth));
@@ -190,6 +209,11 @@ TEST(Dispatch, SameBitsForAnyRanksPlacementAndHomes) {
           ExpectOut(step, ExpertPlacement::Contiguous(kExperts, ranks), type, lopsided, false, expected);
           ExpectOut(step, Permuted(ranks, 1, 21), type, lopsided, false, expected);
           ExpectOut(step, Permuted(ranks, 2, 22), type, lopsided, false, expected);  // replicas
+          for (const int slices : {2, 4}) {
+            if (ranks % slices != 0) continue;
+            ExpectOut(step, ExpertPlacement::Contiguous(kExperts, ranks, slices), type, lopsided, false, expected);
+            ExpectOut(step, Permuted(ranks, 2, 23, slices), type, lopsided, false, expected);
+          }
         }
       }
     }
@@ -203,15 +227,19 @@ TEST(Dispatch, ThenCombineIsTheIdentity) {
   for (float& x : step.x) x = std::round(x * 1024) / 1024;
   std::fill(step.weights.begin(), step.weights.end(), 0.125f);
   for (const int ranks : {1, 2, 4, 8}) {
-    if (ranks <= MaxRanks()) ExpectOut(step, Permuted(ranks, 1, 41), DType::kF32, false, true, step.x);
+    if (ranks > MaxRanks()) continue;
+    ExpectOut(step, Permuted(ranks, 1, 41), DType::kF32, false, true, step.x);
+    if (ranks > 1) ExpectOut(step, Permuted(ranks, 1, 42, 2), DType::kF32, false, true, step.x);
   }
 }
 
 TEST(Dispatch, EqualsTheReferenceAndCountsWhatRoutingDemands) {
-  for (const DType type : {DType::kF32, DType::kBF16}) {
+  for (const auto& [type, slices] :
+       {std::pair(DType::kF32, 1), {DType::kBF16, 1}, {DType::kF32, 2}, {DType::kBF16, 2}}) {
     const Step step = RandomStep(23, 5, 51);
     const int ranks = std::min(4, MaxRanks());
-    const ExpertPlacement placement = Permuted(ranks, 2, 52);
+    if (ranks % slices != 0) continue;
+    const ExpertPlacement placement = Permuted(ranks, 2, 52, slices);
     OnRanks(ranks, [&](Communicator& comm) {
       Exchange exchange(comm, placement, step, HomeRows(step, comm, false), type);
       const auto& context = exchange.context;
@@ -229,7 +257,7 @@ TEST(Dispatch, EqualsTheReferenceAndCountsWhatRoutingDemands) {
                   reference->expert_rows[e]);
       }
       const std::vector<std::byte> results = exchange.Experts(*in, false);
-      const ConstBuffer wire{results.data(), in->num_pairs * kWidth, type};
+      const ConstBuffer wire{results.data(), in->num_pairs * kWidth, exchange.result_type()};
       std::vector<float> expected(exchange.out.size());
       ASSERT_TRUE(ReferenceCombine(context, placement, *reference, wire, kWidth, exchange.routing, expected).ok());
       ASSERT_TRUE(Combine(context, *in, wire, kWidth, exchange.routing, exchange.out, exchange.scratch()).ok());
@@ -260,10 +288,20 @@ TEST(Placement, RefusesWhatIsNoPlacement) {
   EXPECT_FALSE(ExpertPlacement::FromTable({{0}, {2}}, 2, 0).ok());
   EXPECT_FALSE(ExpertPlacement::FromTable({{0}, {1, 1}}, 2, 0).ok());
   const ExpertPlacement even = ExpertPlacement::Contiguous(10, 4);
-  EXPECT_EQ(even.RankFor(0, 3), 0);
-  EXPECT_EQ(even.RankFor(9, 0), 3);
+  EXPECT_EQ(even.RankFor(0, 0, 3), 0);
+  EXPECT_EQ(even.RankFor(9, 0, 0), 3);
   EXPECT_EQ(even.LocalIndex(3, 9), static_cast<int>(even.ExpertsOf(3).size()) - 1);
   EXPECT_EQ(even.LocalIndex(0, 9), -1);
+
+  EXPECT_FALSE(ExpertPlacement::FromTable({{0}, {1}, {0}}, 2, 0, 2).ok());  // half an expert
+  EXPECT_FALSE(ExpertPlacement::FromTable({{0}, {0}}, 2, 0, 2).ok());       // both halves on one rank
+  EXPECT_FALSE(ExpertPlacement::FromTable({{0}, {1}, {2}}, 3, 0, 3).ok());
+  const ExpertPlacement halves = ExpertPlacement::Contiguous(10, 4, 2);
+  EXPECT_EQ(halves.experts(), 10);
+  EXPECT_EQ(halves.RankFor(4, 1, 0), 1);
+  EXPECT_EQ(halves.RankFor(5, 0, 0), 2);
+  EXPECT_EQ(halves.SliceAt(3, halves.LocalIndex(3, 5)), 1);
+  EXPECT_EQ(halves.LocalIndex(0, 5), -1);
 }
 
 }  // namespace

@@ -60,15 +60,16 @@ void ListLlama4(TensorList* list) {
     const std::string fused_out = list->Name("feed_forward.experts.down_proj");    // [experts, width, hidden]
     const std::vector<int64_t> in_shape = {moe.experts, hidden, 2 * width}, out_shape = {moe.experts, width, hidden};
     for (int e = 0; e < moe.experts; ++e) {
-      const auto add = [&](const char* matrix, int64_t rows, int64_t columns, TensorPart part) {
+      const auto add = [&](const char* matrix, int64_t rows, int64_t columns, Sharding sharding, TensorPart part) {
         Parameter& p = list->Add(fmt::format("feed_forward.experts.{}.{}_proj.weight", e, matrix), {rows, columns},
-                                 ParameterKind::kRoutedExpert, Sharding::kExpert);
+                                 ParameterKind::kRoutedExpert, sharding);
         p.expert = e;
         p.part = std::move(part);
       };
-      add("gate", width, hidden, {fused_in, in_shape, e * hidden * 2 * width, 1, 2 * width});
-      add("up", width, hidden, {fused_in, in_shape, e * hidden * 2 * width + width, 1, 2 * width});
-      add("down", hidden, width, {fused_out, out_shape, e * width * hidden, 1, hidden});
+      add("gate", width, hidden, Sharding::kExpertRows, {fused_in, in_shape, e * hidden * 2 * width, 1, 2 * width});
+      add("up", width, hidden, Sharding::kExpertRows,
+          {fused_in, in_shape, e * hidden * 2 * width + width, 1, 2 * width});
+      add("down", hidden, width, Sharding::kExpertColumns, {fused_out, out_shape, e * width * hidden, 1, hidden});
     }
     list->GatedMlp("feed_forward.shared_expert", moe.shared_intermediate, ParameterKind::kSharedExpert);
   }
