@@ -7,6 +7,7 @@
 #include "parallel/base/partition.h"
 #include "parallel/communicator.h"
 #include "parallel/dispatch_lists.h"
+#include "parallel/weighted_results.h"
 
 namespace atl::parallel {
 namespace {
@@ -71,46 +72,6 @@ absl::StatusOr<std::span<const uint64_t>> ExchangeCounts(const ParallelContext& 
     digests[peer] = said.digest;
   }
   return digests;
-}
-
-// sum += weight * result, or sum = weight * result for the first: two roundings, in the router's order.
-template <typename ValueAt>
-void Accumulate(bool first, float weight, int64_t width, float* sum, const ValueAt& value_at) {
-  if (first) {
-    for (int64_t c = 0; c < width; ++c) sum[c] = weight * value_at(c);
-  } else {
-    for (int64_t c = 0; c < width; ++c) sum[c] += weight * value_at(c);
-  }
-}
-
-// A whole expert's result, in the wire type.
-void AddWhole(bool first, float weight, const std::byte* result, DType wire, int64_t width, float* sum) {
-  if (wire == DType::kBF16) {
-    const auto* values = reinterpret_cast<const BF16*>(result);
-    Accumulate(first, weight, width, sum, [=](int64_t c) { return ToFloat(values[c]); });
-  } else {
-    const auto* values = reinterpret_cast<const float*>(result);
-    Accumulate(first, weight, width, sum, [=](int64_t c) { return values[c]; });
-  }
-}
-
-// Slices' results, in f32: added as the upper levels of the tree over the expert's canonical blocks, then rounded.
-void AddSliced(bool first, float weight, std::span<const std::byte* const> results, DType wire, int64_t width,
-               float* sum) {
-  const auto at = [&](size_t slice) { return reinterpret_cast<const float*>(results[slice]); };
-  const auto add = [&](const auto& whole) {
-    if (wire == DType::kBF16) {
-      Accumulate(first, weight, width, sum, [=](int64_t c) { return ToFloat(ToBF16(whole(c))); });
-    } else {
-      Accumulate(first, weight, width, sum, whole);
-    }
-  };
-  static_assert(kExpertBlocks == 4);
-  if (results.size() == 2) {
-    add([a = at(0), b = at(1)](int64_t c) { return a[c] + b[c]; });
-  } else {
-    add([a = at(0), b = at(1), e = at(2), f = at(3)](int64_t c) { return (a[c] + b[c]) + (e[c] + f[c]); });
-  }
 }
 
 }  // namespace

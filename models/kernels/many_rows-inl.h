@@ -118,15 +118,6 @@ HWY_INLINE void AddTile(const float* x, int64_t x_stride, const StripTile& w, in
   }
 }
 
-template <int kRows>
-HWY_INLINE void AddTileRow(const float* x, int64_t x_stride, const StripTile& w, int64_t outs, int64_t count,
-                           const CarriedSums& to) {
-  const auto from = [&](int64_t o) { return StripTile{w.weights + o * w.stride, w.stride}; };
-  int64_t o = 0;
-  for (; o + kTileOuts <= outs; o += kTileOuts) AddTile<kRows, kTileOuts>(x, x_stride, from(o), count, to.OfTile(0, o));
-  for (; o < outs; ++o) AddTile<kRows, 1>(x, x_stride, from(o), count, to.OfTile(0, o));
-}
-
 // Elements of a format of groups.
 struct Decoded {};
 
@@ -190,9 +181,9 @@ class NextLines {
               std::min(outs, w.rows - row) * of_row};
     }
   }
-  // What is left of the share of the first `rows` of `all` rows.
-  void PrefetchUpTo(int64_t rows, int64_t all) {
-    for (const int64_t end = rows * lines_ / all; asked_ < end; ++asked_) {
+  // What is left of the share of the first `done` of `all`.
+  void PrefetchUpTo(int64_t done, int64_t all) {
+    for (const int64_t end = done * lines_ / all; asked_ < end; ++asked_) {
       __builtin_prefetch(at_ + line_ * 64);
       if (++line_ < of_row_) continue;
       line_ = 0;
@@ -207,6 +198,21 @@ class NextLines {
   int64_t stride_, of_row_, lines_;
   int64_t line_ = 0, asked_ = 0;  // of the row at at_; of all
 };
+
+// The first `outs` outputs of a strip. Between two tiles a share of what comes next is asked for: `ahead`'s first
+// `done` of `all` outputs of rows were asked for before. Few lines at a time: more than the processor keeps track of
+// would be waited for (a strip's in four bursts took a seventh of the products' time).
+template <int kRows>
+HWY_INLINE void AddTileRow(const float* x, int64_t x_stride, const StripTile& w, int64_t outs, int64_t count,
+                           const CarriedSums& to, int64_t done, int64_t all, NextLines* ahead) {
+  const auto from = [&](int64_t o) { return StripTile{w.weights + o * w.stride, w.stride}; };
+  int64_t o = 0;
+  for (; o + kTileOuts <= outs; o += kTileOuts) {
+    ahead->PrefetchUpTo(done + kRows * (o + kTileOuts), all);
+    AddTile<kRows, kTileOuts>(x, x_stride, from(o), count, to.OfTile(0, o));
+  }
+  for (; o < outs; ++o) AddTile<kRows, 1>(x, x_stride, from(o), count, to.OfTile(0, o));
+}
 
 // The sums of one block of K, [begin, end), of at most kDecodedRows rows and kStrip outputs.
 template <typename T>
@@ -223,13 +229,15 @@ HWY_NOINLINE void DecodedBlock(const RowGroup& x, const Matrix& w, int64_t out, 
     const CarriedSums carried{lanes, sums, k == begin, k + count == end};
     for (int64_t r = 0, next = 0; r < x.rows; r += next) {
       next = NextRows(x.rows - r);
-      ahead.PrefetchUpTo(r + next, x.rows);
       const float* from = x.Tile(k) + r * stride;
       const CarriedSums to = carried.OfTile(r, 0);
-      if (next == 1) AddTileRow<1>(from, stride, tile, outs, count, to);
-      if (next == 2) AddTileRow<2>(from, stride, tile, outs, count, to);
-      if (next == 3) AddTileRow<3>(from, stride, tile, outs, count, to);
-      if (next == 4) AddTileRow<4>(from, stride, tile, outs, count, to);
+      const auto add = [&](auto of) {
+        AddTileRow<of>(from, stride, tile, outs, count, to, r * outs, x.rows * outs, &ahead);
+      };
+      if (next == 1) add(std::integral_constant<int, 1>());
+      if (next == 2) add(std::integral_constant<int, 2>());
+      if (next == 3) add(std::integral_constant<int, 3>());
+      if (next == 4) add(std::integral_constant<int, 4>());
     }
   }
 }

@@ -12,11 +12,14 @@
 
 namespace atl::models {
 
-// Valid until this thread asks again. It grows to what is asked, and is kept.
+// Valid until this thread asks again. It grows to what is asked, and is kept. At the beginning of a cache line: a
+// vector that lies in two is two loads (what the C library gives begins 16 bytes after one).
 inline std::span<float> ThreadScratch(int64_t floats) {
   thread_local std::vector<float> memory;
-  if (static_cast<int64_t>(memory.size()) < floats) memory.resize(floats);
-  return {memory.data(), static_cast<size_t>(floats)};
+  constexpr int64_t kLine = 64 / sizeof(float);
+  if (static_cast<int64_t>(memory.size()) < floats + kLine) memory.resize(floats + kLine);
+  const auto at = reinterpret_cast<uintptr_t>(memory.data());
+  return {memory.data() + (64 - at % 64) % 64 / sizeof(float), static_cast<size_t>(floats)};
 }
 
 // Every thread of the pool has this much from now on.

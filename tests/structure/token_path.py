@@ -45,7 +45,7 @@ STEPS = (
      both("models/layers/attention", "models/layers/segment", "models/layers/rope", "parallel/reduce") + ["models/layers/thread_scratch.h"]),
     ("8", both("models/layers/moe", "models/layers/mlp", "parallel/dispatch"),
      both("models/layers/router", "models/layers/experts", "models/layers/gated", "parallel/dispatch_lists", "parallel/placement")
-     + ["parallel/list_memory.h", "parallel/exchange_size.h"]),
+     + ["parallel/weighted_results.h", "parallel/list_memory.h", "parallel/exchange_size.h"]),
     ("9", both("models/layers/head"), both("worker/sampler", "models/logits")),
     ("7-9", ["parallel/communicator.h"],
      ["parallel/context.h", "parallel/topology.h", "parallel/communicator.cc", "parallel/operation.h", "parallel/backends.h",
@@ -119,8 +119,9 @@ def main():
         return 0
     readme = read("README.md")
     begin, end = readme.index(BEGIN) + len(BEGIN), readme.index(END)
+    made = readme[:begin] + block() + readme[end:]
     with open(os.path.join(ROOT, "README.md"), "w", encoding="utf-8") as file:
-        file.write(readme[:begin] + block() + readme[end:])
+        file.write(made)
     return 0
 
 
