@@ -47,10 +47,14 @@ def check_golden(name, golden, out, generated):
     return worst, problems
 
 
-def query_heads(path):
+def config_of(path):
     with open(os.path.join(path, "config.json")) as f:
         config = json.load(f)
-    config = config.get("text_config", config)
+    return config.get("text_config", config)
+
+
+def query_heads(path):
+    config = config_of(path)
     return config.get("num_attention_heads") or config["n_head"]
 
 
@@ -70,6 +74,10 @@ def check_families(tmp):
         for ranks, tp, transport, chunk in [*runs, (4, 2, "mpi", 7)]:
             if score(path, ids, out, ranks, tp, "--transport", transport, "--chunk", chunk, *generate) != one:
                 failures.append(f"{name}: {ranks} ranks, tp {tp}, {transport}, chunks of {chunk} give other bytes")
+        for slices in (2, 4) if "num_experts_per_tok" in config_of(path) else ():
+            if score(path, ids, out, 4, 2, "--transport", "inproc", "--chunk", 7, "--expert-slices", slices,
+                     *generate) != one:
+                failures.append(f"{name}: {slices} slices of each expert give other bytes")
         print(f"{name}: worst difference {worst:.2e}; one output in {len(runs) + 2} shapes", flush=True)
     return failures
 

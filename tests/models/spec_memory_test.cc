@@ -195,6 +195,15 @@ TEST(SpecMemory, ShapesThatCannotBeAreRefusedWithOneThatCan) {
   EXPECT_THAT(says(257, 1), HasSubstr("--ranks 256 works"));
   EXPECT_THAT(says(264, 8), HasSubstr("--ranks 256 works"));
   EXPECT_THAT(says(4, 2, 0), HasSubstr("--kv-tokens"));
+  const auto slices_say = [&](int ranks, int slices) {
+    const absl::Status status = CheckExpertSlices(spec, ranks, slices);
+    return status.ok() ? "ok" : ToString(status.message());
+  };
+  EXPECT_EQ(slices_say(4, 4), "ok");
+  EXPECT_THAT(slices_say(4, 3), HasSubstr("1, 2 or 4; --expert-slices 2 works"));
+  EXPECT_THAT(slices_say(8, 8), HasSubstr("--expert-slices 4 works"));
+  EXPECT_THAT(slices_say(4, 0), HasSubstr("--expert-slices 1 works"));
+  EXPECT_THAT(slices_say(6, 4), HasSubstr("divide the ranks; --expert-slices 2 works"));
   EXPECT_THAT(says(4, 2, -1), HasSubstr("--kv-tokens"));
   EXPECT_THAT(says(4, 2, INT64_MAX / 64), HasSubstr("--kv-tokens"));
   EXPECT_THAT(says(4, 2, 16, 0), HasSubstr("--max-batch-tokens"));

@@ -69,8 +69,8 @@ std::vector<float> FromWire(const void* wire, int64_t count, DType type) {
 // rounding, added as the tree over the blocks.
 float ExpertOf(int expert, float x, int slice = 0, int slices = 1) {
   const auto tree = [&](auto& self, int begin, int end) -> float {
-    if (end - begin == 1)
-      return x * (1.0f + 0.37f * static_cast<float>(expert) / static_cast<float>(end)) + 0.1f * expert;
+    const float slope = 0.37f * static_cast<float>(expert) / static_cast<float>(end);
+    if (end - begin == 1) return x * (1.0f + slope) + 0.1f * static_cast<float>(expert);
     const int middle = (begin + end) / 2;
     return self(self, begin, middle) + self(self, middle, end);
   };
@@ -234,8 +234,9 @@ TEST(Dispatch, ThenCombineIsTheIdentity) {
 }
 
 TEST(Dispatch, EqualsTheReferenceAndCountsWhatRoutingDemands) {
-  for (const auto& [type, slices] :
+  for (const auto& [wire, slices] :
        {std::pair(DType::kF32, 1), {DType::kBF16, 1}, {DType::kF32, 2}, {DType::kBF16, 2}}) {
+    const DType type = wire;
     const Step step = RandomStep(23, 5, 51);
     const int ranks = std::min(4, MaxRanks());
     if (ranks % slices != 0) continue;
@@ -257,10 +258,10 @@ TEST(Dispatch, EqualsTheReferenceAndCountsWhatRoutingDemands) {
                   reference->expert_rows[e]);
       }
       const std::vector<std::byte> results = exchange.Experts(*in, false);
-      const ConstBuffer wire{results.data(), in->num_pairs * kWidth, exchange.result_type()};
+      const ConstBuffer made{results.data(), in->num_pairs * kWidth, exchange.result_type()};
       std::vector<float> expected(exchange.out.size());
-      ASSERT_TRUE(ReferenceCombine(context, placement, *reference, wire, kWidth, exchange.routing, expected).ok());
-      ASSERT_TRUE(Combine(context, *in, wire, kWidth, exchange.routing, exchange.out, exchange.scratch()).ok());
+      ASSERT_TRUE(ReferenceCombine(context, placement, *reference, made, kWidth, exchange.routing, expected).ok());
+      ASSERT_TRUE(Combine(context, *in, made, kWidth, exchange.routing, exchange.out, exchange.scratch()).ok());
       EXPECT_EQ(exchange.out, expected);
     });
   }
