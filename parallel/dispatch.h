@@ -48,7 +48,6 @@ struct ExchangeScratch {
 struct Dispatched {
   ConstBuffer rows;  // [num_rows, width], rank-major by source, in ExchangeScratch::recv (of one rank: x)
   int64_t num_rows = 0;
-  int slices = 1;         // of an expert
   int64_t num_pairs = 0;  // (row, local expert) pairs, = sum over e of pair_begin[e + 1] - pair_begin[e]
   // Pairs grouped by local expert: pairs [pair_begin[e], pair_begin[e + 1]) are expert e's, pair_row[p] is the row of
   // `rows` it reads; the expert writes its result to row p of `results`.
@@ -62,6 +61,7 @@ struct Dispatched {
   std::span<int64_t> pairs_to;      // [world] pairs this rank sent, so results it expects back
   std::span<int64_t> pairs_from;    // [world]
   std::span<int32_t> home_slot;     // [rows * top_k * slices]: where (row, k, slice)'s result stands among those home
+  int slices = 1;                   // of an expert
   int layer = -1;
   uint64_t sequence = 0;  // of this exchange, the same number on every rank
   ListMemory memory;      // what these lists leave of ExchangeScratch::lists: Combine's

@@ -1,7 +1,7 @@
 // How large the scratch of Dispatch and Combine must be at worst. Pure arithmetic, shared with the planner.
 //
 //   ExchangeBytes bytes = WorstExchange({.world_rows = 1024, .home_rows = 256, .world = 4, .top_k = 8, .width = 7168,
-//                                        .element_bytes = 2, .local_experts = 64});
+//                                        .wire = DType::kBF16, .local_experts = 64});
 #pragma once
 
 #include <cstdint>
@@ -19,15 +19,15 @@ struct ExchangeShape {
   int64_t world = 1;
   int64_t top_k = 1;
   int64_t width = 0;
-  int64_t element_bytes = 4;  // of the wire type
+  DType wire = DType::kF32;
   int64_t local_experts = 1;
-  int64_t slices = 1;        // of an expert
-  int64_t result_bytes = 4;  // of an element of a result
+  int slices = 1;  // of an expert
 };
 
 struct ExchangeBytes {
   int64_t send = 0, recv = 0, lists = 0;  // ExchangeScratch
   int64_t pairs = 0;                      // (row, local expert) pairs at most: rows of the experts' results
+  int64_t results = 0;
 };
 
 constexpr int64_t Least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -53,7 +53,7 @@ constexpr int64_t ExchangeListBytes(const ListedExchange& l) {
 }
 
 constexpr ExchangeBytes WorstExchange(const ExchangeShape& s) {
-  const int64_t row_bytes = s.width * s.element_bytes, result_bytes = s.width * s.result_bytes;
+  const int64_t row_bytes = s.width * SizeOf(s.wire), result_bytes = s.width * SizeOf(ResultType(s.slices, s.wire));
   const int64_t headers = 16 * s.world;
   const int64_t pairs = s.world_rows * Least(s.top_k, s.local_experts), pairs_out = s.home_rows * s.top_k * s.slices;
   const int64_t rows_out = s.home_rows * Least(s.top_k * s.slices, s.world);
@@ -65,7 +65,8 @@ constexpr ExchangeBytes WorstExchange(const ExchangeShape& s) {
                                       .pairs_out = pairs_out,
                                       .rows_in = s.world_rows,
                                       .pairs_in = pairs}),
-          .pairs = pairs};
+          .pairs = pairs,
+          .results = pairs * result_bytes};
 }
 
 }  // namespace atl::parallel

@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "models/model.h"
 #include "models/spec/matformer.h"
 #include "parallel/base/log.h"
@@ -50,9 +48,9 @@ absl::StatusOr<models::LoadOptions> ToLoadOptions(const v1::Assignment& job, con
   load.shape.max_batch_tokens = job.max_batch_tokens();
   std::vector<std::vector<int>> table;
   for (const v1::ExpertRanks& ranks : job.placement()) table.emplace_back(ranks.ranks().begin(), ranks.ranks().end());
-  ATOLL_ASSIGN_OR_RETURN(load.placement,
-                         parallel::ExpertPlacement::FromTable(std::move(table), job.world(), job.placement_epoch(),
-                                                              std::max(job.expert_slices(), 1)));
+  ATOLL_ASSIGN_OR_RETURN(
+      load.placement,
+      parallel::ExpertPlacement::FromTable(std::move(table), job.world(), job.placement_epoch(), job.expert_slices()));
   return load;
 }
 

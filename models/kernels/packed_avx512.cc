@@ -25,19 +25,6 @@ struct GroupOfRows {
   int64_t groups;  // from one row's scale and offset to the next row's
 };
 
-// Where rows begin, in registers.
-template <int kRows>
-struct RowAddresses {
-  const int8_t* of[kRows];
-  [[gnu::always_inline]] RowAddresses(const int8_t* x, int64_t stride) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      of[r] = x + r * stride;
-      asm volatile("" : "+r"(of[r]));  // NOLINT(hicpp-no-assembler): no instruction
-    }
-  }
-};
-
 // sums[r] += products of w [kVectors] with row r. The instruction wants unsigned bytes first, and only its second
 // operand can be broadcast from memory as it is read: weights are the unsigned ones, as they are stored, and
 // activations cost no instruction of their own, by asm, because GCC makes a broadcast of it. Rows are interleaved, in
@@ -47,14 +34,18 @@ struct RowAddresses {
 template <int kRows, int kVectors>
 inline void AddProducts(const __m512i* w, const int8_t* x, int64_t stride, __m512i (&sums)[kRows]) {
   __m512i odd[kRows];
+  const int8_t* rows[kRows];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) odd[r] = _mm512_setzero_si512();
-  const RowAddresses<kRows> rows(x, stride);
+  for (int r = 0; r < kRows; ++r) {
+    odd[r] = _mm512_setzero_si512();
+    rows[r] = x + r * stride;
+    asm volatile("" : "+r"(rows[r]));  // NOLINT(hicpp-no-assembler): no instruction
+  }
 #pragma GCC unroll 8
   for (int j = 0; j < kVectors; ++j) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const auto* quad = reinterpret_cast<const int8_t(*)[4]>(rows.of[r] + 4 * j);
+      const auto* quad = reinterpret_cast<const int8_t(*)[4]>(rows[r] + 4 * j);
       __m512i* sum = j % 2 == 0 ? &sums[r] : &odd[r];
       // NOLINTNEXTLINE(hicpp-no-assembler)
       asm("vpdpbusd %[quad]%{1to16%}, %[weights], %[sum]" : [sum] "+v"(*sum) : [weights] "v"(w[j]), [quad] "m"(*quad));

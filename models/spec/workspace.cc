@@ -168,22 +168,19 @@ std::vector<BufferPlan> ExchangePlan(const ModelSpec& spec, const JobShape& shap
                                      const parallel::ExpertPlacement& placement) {
   if (!spec.moe) return {};
   const RankShare share = ShareOf(spec, shape, rank);
-  const int64_t wire = SizeOf(shape.numerics.wire);
-  const int64_t result = SizeOf(parallel::ResultType(placement.slices(), shape.numerics.wire));
   const parallel::ExchangeBytes worst =
       parallel::WorstExchange({.world_rows = share.rows * shape.topology.groups(),
                                .home_rows = share.home_rows,
                                .world = shape.topology.world,
                                .top_k = spec.moe->top_k,
                                .width = spec.hidden,
-                               .element_bytes = wire,
+                               .wire = shape.numerics.wire,
                                .local_experts = static_cast<int64_t>(placement.ExpertsOf(rank).size()),
-                               .slices = placement.slices(),
-                               .result_bytes = result});
+                               .slices = placement.slices()});
   return {{"exchange.send", worst.send},
           {"exchange.recv", worst.recv},
           {"exchange.lists", worst.lists},
-          {"exchange.results", worst.pairs * spec.hidden * result}};
+          {"exchange.results", worst.results}};
 }
 
 }  // namespace atl::models

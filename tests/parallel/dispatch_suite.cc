@@ -122,10 +122,9 @@ struct Exchange {
                        .world = comm.size(),
                        .top_k = step.top_k,
                        .width = kWidth,
-                       .element_bytes = SizeOf(type),
+                       .wire = type,
                        .local_experts = static_cast<int64_t>(placement.ExpertsOf(comm.rank()).size()),
-                       .slices = placement.slices(),
-                       .result_bytes = SizeOf(result_type())});
+                       .slices = placement.slices()});
     send.resize(bytes.send);
     recv.resize(bytes.recv);
     lists.resize(bytes.lists);
