@@ -25,7 +25,7 @@ absl::Status Engine::Run(LeaderPort* port) {
     v1::StepResult result;
     const absl::Status done = Step(order.plan, &result);
     if (!done.ok()) return Annotate(done, fmt::format("step {}", order.plan.step()));
-    if (port) port->Send(result);
+    if (port) port->Send(std::move(result));
   }
 }
 

@@ -33,7 +33,7 @@ class LeaderPort {
  public:
   virtual ~LeaderPort() = default;
   virtual Order Next(Seconds wait) = 0;  // kIdle after `wait` without a plan
-  virtual void Send(const v1::StepResult& result) = 0;
+  virtual void Send(v1::StepResult result) = 0;
 };
 
 // Where the engine is, for heartbeats: read from other threads.

@@ -8,9 +8,16 @@ PlanStream::PlanStream(v1::Control::Stub* stub, uint64_t epoch, int group) : str
   report.mutable_hello()->set_group(group);
   stream_->Write(report);
   reader_ = std::thread([this] { Read(); });
+  writer_ = std::thread([this] { Write(); });
 }
 
 PlanStream::~PlanStream() {
+  {
+    std::lock_guard lock(results_mutex_);
+    complete_ = true;
+  }
+  results_changed_.notify_one();
+  writer_.join();
   context_.TryCancel();
   reader_.join();
 }
@@ -35,10 +42,26 @@ Order PlanStream::Next(Seconds wait) {
   return order;
 }
 
-void PlanStream::Send(const v1::StepResult& result) {
-  v1::LeaderReport report;
-  *report.mutable_result() = result;
-  stream_->Write(report);
+void PlanStream::Send(v1::StepResult result) {
+  {
+    std::lock_guard lock(results_mutex_);
+    results_.push_back(std::move(result));
+  }
+  results_changed_.notify_one();
+}
+
+void PlanStream::Write() {
+  std::unique_lock lock(results_mutex_);
+  for (;;) {
+    results_changed_.wait(lock, [this] { return !results_.empty() || complete_; });
+    if (results_.empty()) return;
+    v1::LeaderReport report;
+    *report.mutable_result() = std::move(results_.front());
+    results_.pop_front();
+    lock.unlock();
+    stream_->Write(report);  // a broken stream is the reader's to notice
+    lock.lock();
+  }
 }
 
 void PlanStream::Stop() {

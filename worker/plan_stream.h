@@ -2,9 +2,10 @@
 //
 //   PlanStream plans(stub, epoch, group);      // opens the stream and says hello
 //   Order order = plans.Next(Seconds(10));     // the engine's thread; kIdle after the wait, kStop once told to stop
-//   plans.Send(result);
+//   plans.Send(std::move(result));             // hands over; in order
 //   plans.Stop();                             // any thread: once the plans that came are taken, Next answers kStop
 //
+// Results leave on a thread of their own: a write takes a third of a millisecond, in which the next step would wait.
 // A stream that breaks brings no further plan. That the coordinator is gone shows on the Join stream, which ends the
 // process.
 #pragma once
@@ -25,14 +26,15 @@ namespace atl::worker {
 class PlanStream : public LeaderPort {
  public:
   PlanStream(v1::Control::Stub* stub, uint64_t epoch, int group);
-  ~PlanStream() override;  // ends the stream
+  ~PlanStream() override;  // ends the stream, once all results are written
 
   Order Next(Seconds wait) override;
-  void Send(const v1::StepResult& result) override;
+  void Send(v1::StepResult result) override;
   void Stop();
 
  private:
   void Read();
+  void Write();
 
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::LeaderReport, v1::StepPlan>> stream_;
@@ -41,6 +43,12 @@ class PlanStream : public LeaderPort {
   std::deque<v1::StepPlan> plans_;
   bool stopping_ = false;
   std::thread reader_;
+
+  std::mutex results_mutex_;  // of what follows
+  std::condition_variable results_changed_;
+  std::deque<v1::StepResult> results_;
+  bool complete_ = false;  // no more will come
+  std::thread writer_;
 };
 
 }  // namespace atl::worker

@@ -260,6 +260,10 @@ void MatMulTransposedPart(const float* x, int64_t x_stride, int64_t rows, const 
     case WeightFormat::kBF16:
       return plain(w.Row<BF16>(0));
     default:
+      if (IsPacked(w.format) &&
+          MatMulTransposedPacked(x, x_stride, rows, AsPacked(w), {begin, end}, y + begin, w.cols)) {
+        return;
+      }
       for (int64_t c = begin; c < end; c += kDecoded) {
         DecodedColumns(x, x_stride, rows, w, c, std::min(kDecoded, end - c), y + c);
       }

@@ -20,6 +20,7 @@ struct Target {
   PackedPanelFunction panel = nullptr;  // for many rows, where there is a better one
   int64_t panel_rows = 0;               // from here on it is worth unpacking a panel
   bool (*panel_has)(PackedType type) = nullptr;
+  TransposedTileFunction transposed = nullptr;  // for few rows
 };
 bool IsQ6_K(PackedType type) { return type == PackedType::kQ6_K; }
 bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
@@ -28,8 +29,9 @@ bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
 std::span<const Target> Targets() {
   static const Target targets[] = {
       {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2,
-       PackedPanelAmx(), 12, IsNotQ6_K},
-      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2},
+       PackedPanelAmx(), 12, IsNotQ6_K, TransposedTileAvx512()},
+      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, nullptr, 0, nullptr,
+       TransposedTileAvx512()},
       {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 12, IsQ6_K},
       {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
   return targets;
@@ -92,6 +94,13 @@ void QuantizeRow(const float* x, const MutableQuantizedRows& to, int64_t row) {
   QuantizeGroupOfRow(rest, to, row, whole);
 }
 
+void CopyRow(const QuantizedRows& from, int64_t row, const MutableQuantizedRows& to, int64_t to_row) {
+  const int64_t groups = PackedGroups(to.depth), at = row * groups, to_at = to_row * groups;
+  std::copy_n(from.values + at * kGroup, groups * kGroup, to.values + to_at * kGroup);
+  std::copy_n(from.scales + at, groups, to.scales + to_at);
+  std::copy_n(from.offsets + at, groups, to.offsets + to_at);
+}
+
 void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t row, int64_t group) {
   const int64_t at = row * PackedGroups(to.depth) + group;
   Chosen()->quantize(x, to.values + at * kGroup, to.scales + at, to.offsets + at);
@@ -110,6 +119,25 @@ void UnpackTile(const PackedWeights& w, int64_t tile, Range groups, float* out, 
     float* to = out + lane * stride;
     for (int64_t g = groups.begin; g < groups.end; ++g, to += kGroup) UnpackGroup(w, tile * kTileRows + lane, g, to);
   }
+}
+
+bool MatMulTransposedPacked(const float* x, int64_t x_stride, int64_t rows, const PackedWeights& w, Range columns,
+                            float* y, int64_t y_stride) {
+  const TransposedTileFunction run = Chosen()->transposed;
+  if (run == nullptr || rows > kTransposedRows || w.rows % kTileRows != 0) return false;
+  if (columns.begin % kGroup != 0 || columns.end % kGroup != 0) return false;
+  for (int64_t r = 0; r < rows; ++r) std::fill_n(y + r * y_stride, columns.size(), 0.0f);
+  const int64_t tile_bytes = PackedTileBytes(w.type, w.cols, w.skip);
+  for (int64_t tile = 0; tile < w.rows / kTileRows; ++tile) {
+    run(w.type, {.tile = w.data + tile * tile_bytes,
+                 .groups = {w.skip + columns.begin / kGroup, w.skip + columns.end / kGroup},
+                 .x = x + tile * kTileRows,
+                 .x_stride = x_stride,
+                 .rows = rows,
+                 .y = y,
+                 .y_stride = y_stride});
+  }
+  return true;
 }
 
 void MatMulPacked(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, std::span<float> y,

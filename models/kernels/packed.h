@@ -126,14 +126,21 @@ constexpr int64_t QuantizedRowsBytes(int64_t rows, int64_t depth) { return rows 
 QuantizedRows QuantizeRows(std::span<const float> x, int64_t rows, int64_t depth, std::span<std::byte> memory,
                            ThreadPool* pool);
 
-// The parts of it, for products that make their rows piece by piece: the memory laid out; a row; one group of a row.
+// The parts of it, for products that make their rows piece by piece: the memory laid out; a row; a row that is
+// quantised already; one group of a row.
 MutableQuantizedRows PlaceRows(int64_t rows, int64_t depth, std::span<std::byte> memory);
 void QuantizeRow(const float* x, const MutableQuantizedRows& to, int64_t row);
+void CopyRow(const QuantizedRows& from, int64_t row, const MutableQuantizedRows& to, int64_t to_row);
 void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t row, int64_t group);  // x [32]
 
 // y [x.rows, w.rows]; cuts as for MatMul, all of them but the last multiples of 32.
 void MatMulPacked(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, std::span<float> y,
                   ThreadPool* pool);
+// y[r, c] = sum over o of x[r, o] w[o, c] for columns c, o ascending, with the bits of the decoded weights. False where
+// this machine has nothing better than to decode them: many rows, outputs or columns that are no whole tiles and
+// groups.
+bool MatMulTransposedPacked(const float* x, int64_t x_stride, int64_t rows, const PackedWeights& w, Range columns,
+                            float* y, int64_t y_stride);
 // Tiles [begin, end) of its outputs, on this thread: output 16 begin + o of row r goes to y[r stride + o], those beyond
 // the last output too.
 void MatMulPackedTiles(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, int64_t begin,

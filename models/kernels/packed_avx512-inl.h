@@ -1,4 +1,4 @@
-// How AVX-512 reads packed weights (packed_layout.h): what packed_avx512.cc and packed_amx.cc share. Included inside
+// How AVX-512 reads packed weights (packed_layout.h): what packed_avx512.cc, packed_amx.cc and packed_unpack_avx512.cc share. Included inside
 // their target pragma, so it includes nothing itself.
 #pragma once
 
@@ -15,6 +15,22 @@ inline void LoadNibbles(const std::byte* group, __m512i (&w)[8]) {
     const __m512i both = LoadBytes(group + 64 * j);
     w[j] = _mm512_and_si512(both, low);
     w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+  }
+}
+
+// Q6_K's weights, signed.
+inline void LoadSixBits(const std::byte* group, __m512i (&w)[8]) {
+  const __m512i upper = _mm512_set1_epi8(0x30), zero = _mm512_set1_epi8(32);
+  LoadNibbles(group, w);
+  for (int l = 0; l < 2; ++l) {
+    const __m512i high = LoadBytes(group + 256 + 64 * l);
+    const auto join = [&](__m512i* to, __m512i bits) {
+      *to = _mm512_sub_epi8(_mm512_or_si512(*to, _mm512_and_si512(bits, upper)), zero);
+    };
+    join(&w[2 * l], _mm512_slli_epi16(high, 4));
+    join(&w[2 * l + 1], _mm512_slli_epi16(high, 2));
+    join(&w[2 * l + 4], high);
+    join(&w[2 * l + 5], _mm512_srli_epi16(high, 2));
   }
 }
 

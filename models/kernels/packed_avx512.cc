@@ -132,18 +132,7 @@ struct Group<PackedType::kQ6_K> {
   __m512 scale[2];         // s of each half
   __m512 d;
   void Load(const std::byte* header, const std::byte* group) {
-    const __m512i upper = _mm512_set1_epi8(0x30), zero = _mm512_set1_epi8(32);
-    LoadNibbles(group, w);
-    for (int l = 0; l < 2; ++l) {
-      const __m512i high = LoadBytes(group + 256 + 64 * l);
-      const auto join = [&](__m512i* to, __m512i bits) {
-        *to = _mm512_sub_epi8(_mm512_or_si512(*to, _mm512_and_si512(bits, upper)), zero);
-      };
-      join(&w[2 * l], _mm512_slli_epi16(high, 4));
-      join(&w[2 * l + 1], _mm512_slli_epi16(high, 2));
-      join(&w[2 * l + 4], high);
-      join(&w[2 * l + 5], _mm512_srli_epi16(high, 2));
-    }
+    LoadSixBits(group, w);
     for (int i = 0; i < 2; ++i) {
       __m512i sum = _mm512_setzero_si512();
       for (int j = 4 * i; j < 4 * i + 4; ++j) sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), w[j]);

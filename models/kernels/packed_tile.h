@@ -47,6 +47,19 @@ BF16 QuantizeWeightsPortable(PackedType type, const float* values, int8_t* q);
 using UnpackTileFunction = void (*)(PackedType type, const std::byte* tile, Range groups, float* out, int64_t stride);
 void UnpackTileAvx2(PackedType type, const std::byte* tile, Range groups, float* out, int64_t stride);
 
+// y[r, k] += sum over o of x[r, o] w[o, k], o ascending, for a tile's 16 outputs o and its groups' columns k.
+inline constexpr int64_t kTransposedRows = 4;  // at most
+struct TransposedTileCall {
+  const std::byte* tile = nullptr;
+  Range groups;              // of the tile
+  const float* x = nullptr;  // row r's 16 factors at x + r x_stride
+  int64_t x_stride = 0, rows = 1;
+  float* y = nullptr;  // row r's columns, from those of groups.begin on, at y + r y_stride
+  int64_t y_stride = 0;
+};
+using TransposedTileFunction = void (*)(PackedType type, const TransposedTileCall& call);
+TransposedTileFunction TransposedTileAvx512();
+
 void PackedTilePortable(PackedType type, const PackedTileCall& call);
 
 // The fixed binary tree over blocks that come one after another: call with the sum of block 0, 1, ...; after the last

@@ -104,10 +104,8 @@ class Attending {
       for (const EmittedRun& run : runs) AbsorbedBySegments(run, queries, sums);
     } else {
       const int64_t parts = few ? std::min(threads, a_.heads) : 1;
-      ParallelPieces(step_.pool, count * parts, 1, [&](int64_t piece, int64_t last) {
-        for (; piece < last; ++piece) {
-          AbsorbedRun(runs[piece / parts], EvenPart(a_.heads, piece % parts, parts), queries, sums);
-        }
+      ParallelPieces(step_.pool, count * parts, [&](int64_t piece) {
+        AbsorbedRun(runs[piece / parts], EvenPart(a_.heads, piece % parts, parts), queries, sums);
       });
     }
     ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
@@ -201,21 +199,19 @@ class Attending {
     const int64_t at_once = std::min(kSplitSegments, std::max(2 * threads, cached / threads * threads));
     for (int64_t first = 0; first < segments; first += at_once) {
       const int64_t count = std::min(at_once, segments - first);
-      ParallelPieces(step_.pool, count, 1, [&](int64_t i, int64_t last) {
+      ParallelPieces(step_.pool, count, [&](int64_t i) {
         const std::span<float> scratch = ThreadScratch(kKvBlockTokens * width + SegmentScratch(most, rank));
-        for (; i < last; ++i) {
-          const int64_t begin = (first + i) * kKvBlockTokens;
-          const Segment segment = Latents(*run.sequence, begin, run.end(), scratch.data());
-          for (int64_t head = 0; head < a_.heads; head += most) {
-            SegmentBlock block = HeadsOfRow(run, 0, {head, std::min(head + most, a_.heads)}, queries, sums);
-            block.seen = segment.count;
-            block.first = true;  // alone
-            block.running = &locals[i * a_.heads + head];
-            block.sums = terms.data() + (i * a_.heads + head) * rank;
-            // What this thread most likely takes next.
-            if (head == 0) block.ahead = NextRows(run, begin + threads * kKvBlockTokens);
-            AddSegment(segment, block, a_.scale, scratch.data() + kKvBlockTokens * width);
-          }
+        const int64_t begin = (first + i) * kKvBlockTokens;
+        const Segment segment = Latents(*run.sequence, begin, run.end(), scratch.data());
+        for (int64_t head = 0; head < a_.heads; head += most) {
+          SegmentBlock block = HeadsOfRow(run, 0, {head, std::min(head + most, a_.heads)}, queries, sums);
+          block.seen = segment.count;
+          block.first = true;  // alone
+          block.running = &locals[i * a_.heads + head];
+          block.sums = terms.data() + (i * a_.heads + head) * rank;
+          // What this thread most likely takes next.
+          if (head == 0) block.ahead = NextRows(run, begin + threads * kKvBlockTokens);
+          AddSegment(segment, block, a_.scale, scratch.data() + kKvBlockTokens * width);
         }
       });
       ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {

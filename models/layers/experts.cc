@@ -10,6 +10,35 @@
 namespace atl::models {
 namespace {
 
+void QuantizeRow(ConstBuffer rows, int64_t row, int64_t hidden, const kernels::MutableQuantizedRows& to, int64_t at) {
+  const std::byte* from = RowOf(rows, row, hidden);
+  float values[kernels::kGroup];
+  for (int64_t i = 0; i < hidden; i += kernels::kGroup) {
+    kernels::Widen(from + i * SizeOf(rows.type), kernels::kGroup, rows.type, values);
+    kernels::QuantizeGroupOfRow(values, to, at, i / kernels::kGroup);
+  }
+}
+
+// Quantised rows of some pairs. Where these are all pairs, a row is rounded once for all experts that want it, which is
+// ten times the work of copying it.
+void QuantizePairs(const Step& step, const parallel::Dispatched& in, Range pairs, int64_t hidden,
+                   const kernels::MutableQuantizedRows& to) {
+  const auto shared = [&](int64_t n, int64_t worth, const auto& body) {
+    ParallelFor(n >= worth ? step.pool : nullptr, n, [&](int64_t i, int64_t last) {
+      for (; i < last; ++i) body(i);
+    });
+  };
+  if (pairs.size() < in.num_pairs) {
+    shared(pairs.size(), 16, [&](int64_t i) { QuantizeRow(in.rows, in.pair_row[pairs.begin + i], hidden, to, i); });
+    return;
+  }
+  const auto once =
+      kernels::PlaceRows(in.num_rows, hidden,
+                         step.workspace.Take<std::byte>("experts.quantized_once", QuantizedBytes(in.num_rows, hidden)));
+  shared(in.num_rows, 16, [&](int64_t row) { QuantizeRow(in.rows, row, hidden, once, row); });
+  shared(in.num_pairs, 128, [&](int64_t i) { kernels::CopyRow(once, in.pair_row[i], to, i); });
+}
+
 // Experts whose products are of integers, some hundred pairs at a time.
 void RunPackedExperts(const Step& step, const std::vector<Expert>& experts, const parallel::Dispatched& in,
                       int64_t hidden, Buffer results) {
@@ -21,16 +50,7 @@ void RunPackedExperts(const Step& step, const std::vector<Expert>& experts, cons
         pairs, hidden, step.workspace.Take<std::byte>("experts.quantized", QuantizedBytes(pairs, hidden)));
     const auto inner = kernels::PlaceRows(
         pairs, width, step.workspace.Take<std::byte>("experts.quantized_inner", QuantizedBytes(pairs, width)));
-    ParallelFor(pairs > 16 ? step.pool : nullptr, pairs, [&](int64_t pair, int64_t last) {
-      for (; pair < last; ++pair) {
-        const std::byte* row = RowOf(in.rows, in.pair_row[begin + pair], hidden);
-        float values[kernels::kGroup];
-        for (int64_t at = 0; at < hidden; at += kernels::kGroup) {
-          kernels::Widen(row + at * SizeOf(in.rows.type), kernels::kGroup, in.rows.type, values);
-          kernels::QuantizeGroupOfRow(values, rows, pair, at / kernels::kGroup);
-        }
-      }
-    });
+    QuantizePairs(step, in, {begin, begin + pairs}, hidden, rows);
     const std::span<GatedPart> all =
         step.workspace.Take<GatedPart>("experts.parts", std::min<int64_t>(pairs, std::ssize(experts)));
     static_assert(sizeof(GatedPart) <= kGatedPartBytes);

@@ -120,6 +120,7 @@ void PlanQuantized(const ModelSpec& spec, const RankShare& share, std::vector<Bu
   plan->push_back({"mlp.quantized", QuantizedBytes(share.rows, share.mlp)});
   if (!spec.moe) return;
   plan->push_back({"experts.quantized", QuantizedBytes(kExpertPairs, spec.hidden)});
+  plan->push_back({"experts.quantized_once", QuantizedBytes(kExpertPairs, spec.hidden)});
   plan->push_back({"experts.quantized_inner", QuantizedBytes(kExpertPairs, spec.moe->intermediate)});
   plan->push_back({"experts.parts", std::min(kExpertPairs, spec.moe->experts) * kGatedPartBytes});
 }

@@ -62,17 +62,35 @@ void ParallelRows(ThreadPool* pool, int64_t n, int64_t row_bytes, const Body& bo
   ParallelFor(n * row_bytes >= kWorthSharing ? pool : nullptr, n, body);
 }
 
-// Pieces of unequal work: threads take `grain` of [0, n) at a time until none is left.
+// Pieces of unequal work, large or few: threads take one of [0, n) at a time until none is left.
 template <typename Body>
-void ParallelPieces(ThreadPool* pool, int64_t n, int64_t grain, const Body& body) {
-  if (pool == nullptr || pool->threads() == 1 || n <= grain) {
-    if (n > 0) body(int64_t{0}, n);
+void ParallelPieces(ThreadPool* pool, int64_t n, const Body& body) {
+  if (pool == nullptr || pool->threads() == 1 || n <= 1) {
+    for (int64_t piece = 0; piece < n; ++piece) body(piece);
     return;
   }
   std::atomic<int64_t> next = 0;
   pool->ParallelFor(pool->threads(), [&](int64_t, int64_t) {
-    for (int64_t begin = next.fetch_add(grain); begin < n; begin = next.fetch_add(grain)) {
-      body(begin, std::min(begin + grain, n));
+    for (int64_t piece = next.fetch_add(1); piece < n; piece = next.fetch_add(1)) body(piece);
+  });
+}
+
+// Small pieces that are best done in long runs (of memory, say): threads take a share of what is left each time, long
+// runs first, single pieces at last.
+template <typename Body>
+void ParallelRuns(ThreadPool* pool, int64_t n, const Body& body) {
+  if (pool == nullptr || pool->threads() == 1) {
+    if (n > 0) body(int64_t{0}, n);
+    return;
+  }
+  const int64_t shares = 2 * pool->threads();
+  std::atomic<int64_t> next = 0;
+  pool->ParallelFor(pool->threads(), [&](int64_t, int64_t) {
+    for (int64_t begin = next; begin < n;) {
+      const int64_t end = begin + std::max<int64_t>((n - begin) / shares, 1);
+      if (!next.compare_exchange_weak(begin, end)) continue;
+      body(begin, end);
+      begin = next;
     }
   });
 }

@@ -88,7 +88,7 @@ class ThreadRanks : public coordinator::Cluster, public coordinator::Executor {
       plans_.pop_front();
       return order;
     }
-    void Send(const v1::StepResult& result) override { ranks_->Deliver(result); }
+    void Send(v1::StepResult result) override { ranks_->Deliver(std::move(result)); }
 
    private:
     ThreadRanks* const ranks_;

@@ -302,22 +302,27 @@ TEST_P(PackedTest, TilesUnpackAsTheirGroupsDo) {
   }
 }
 
-// By the transpose: the bits of the values in f32, last tiles that are not whole and any columns too.
+// By the transpose: the bits of the values in f32, last tiles that are not whole, slices and any columns too.
 TEST_P(PackedTest, TransposedProductsHaveTheBitsOfTheDecodedMatrix) {
   ThreadPool pool(2);
-  for (const WeightFormat format : {WeightFormat::kPackedInt4, WeightFormat::kPackedQ8_0, WeightFormat::kPackedQ6_K}) {
-    const Quantized packed = RandomMatrix(PackedTypeOf(format), 37, 320, 9);
-    const Matrix w = PackedMatrix(packed.memory.data(), format, {0, 37}, {0, 320});
-    std::vector<float> plain(w.rows * w.cols);
-    for (int64_t r = 0; r < w.rows; ++r) WidenRow(w, r, plain.data() + r * w.cols);
-    for (const int64_t rows : {1, 2, 7, 66}) {
-      const std::vector<float> x = Values(rows * w.rows, static_cast<uint32_t>(rows));
-      std::vector<float> want(rows * w.cols), got(rows * w.cols, NAN), shared = got;
-      reference::MatMulTransposed(x, rows, PlainMatrix(plain.data(), w.rows, w.cols, w.cols), want);
-      MatMulTransposed(x.data(), w.rows, rows, w, got, nullptr);
-      MatMulTransposed(x.data(), w.rows, rows, w, shared, &pool);
-      EXPECT_EQ(Bits(got), Bits(want)) << Name(format) << ", " << rows << " rows";
-      EXPECT_EQ(Bits(shared), Bits(want)) << Name(format) << ", " << rows << " rows on two threads";
+  for (const WeightFormat format : {WeightFormat::kPackedInt4, WeightFormat::kPackedInt8, WeightFormat::kPackedQ4_0,
+                                    WeightFormat::kPackedQ8_0, WeightFormat::kPackedQ4_K, WeightFormat::kPackedQ6_K}) {
+    const PackedType type = PackedTypeOf(format);
+    for (const int64_t outs : {37, 48}) {
+      const int64_t depth = 320, skip = LayoutOf(type).block_groups > 3 ? outs % 5 : 0;
+      const Quantized packed = RandomMatrix(type, outs, depth, 9, skip);
+      const Matrix w = PackedMatrix(packed.memory.data(), format, {0, outs}, {skip * kGroup, skip * kGroup + depth});
+      std::vector<float> plain(w.rows * w.cols);
+      for (int64_t r = 0; r < w.rows; ++r) WidenRow(w, r, plain.data() + r * w.cols);
+      for (const int64_t rows : {1, 2, 3, 4, 7, 66}) {
+        const std::vector<float> x = Values(rows * w.rows, static_cast<uint32_t>(rows));
+        std::vector<float> want(rows * w.cols), got(rows * w.cols, NAN), shared = got;
+        reference::MatMulTransposed(x, rows, PlainMatrix(plain.data(), w.rows, w.cols, w.cols), want);
+        MatMulTransposed(x.data(), w.rows, rows, w, got, nullptr);
+        MatMulTransposed(x.data(), w.rows, rows, w, shared, &pool);
+        EXPECT_EQ(Bits(got), Bits(want)) << Name(format) << ", " << outs << " outputs, " << rows << " rows";
+        EXPECT_EQ(Bits(shared), Bits(want)) << Name(format) << ", " << outs << " outputs, " << rows << " rows, shared";
+      }
     }
   }
 }

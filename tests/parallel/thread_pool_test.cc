@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <map>
+#include <mutex>
 
 namespace atl {
 namespace {
@@ -19,6 +21,40 @@ TEST(ThreadPoolTest, EveryIndexOnce) {
       EXPECT_EQ(visits, std::vector<int>(n, 1)) << n << " over " << threads;
     }
   }
+}
+
+TEST(ThreadPoolTest, PiecesAndRunsHaveEveryIndexOnce) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (const int64_t n : {0, 1, 3, 5, 1000}) {
+      std::vector<int> pieces(n), runs(n);
+      ParallelPieces(&pool, n, [&](int64_t piece) { ++pieces[piece]; });
+      ParallelRuns(&pool, n, [&](int64_t begin, int64_t end) {
+        EXPECT_LT(begin, end);
+        for (; begin < end; ++begin) ++runs[begin];
+      });
+      EXPECT_EQ(pieces, std::vector<int>(n, 1)) << n << " over " << threads;
+      EXPECT_EQ(runs, std::vector<int>(n, 1)) << n << " over " << threads;
+    }
+  }
+}
+
+// A thread that is held up in its run leaves most of the rest to the others.
+TEST(ThreadPoolTest, RunsAreShortAtTheEnd) {
+  ThreadPool pool(2);
+  std::mutex mutex;
+  std::map<int64_t, int64_t> lengths;  // by first index
+  ParallelRuns(&pool, 100, [&](int64_t begin, int64_t end) {
+    std::lock_guard lock(mutex);
+    lengths[begin] = end - begin;
+  });
+  EXPECT_EQ(lengths.begin()->second, 25);
+  int64_t before = 25;
+  for (const auto& [begin, length] : lengths) {
+    EXPECT_LE(length, before) << begin;
+    before = length;
+  }
+  EXPECT_EQ(before, 1);
 }
 
 TEST(ThreadPoolTest, LoopsFollowEachOther) {

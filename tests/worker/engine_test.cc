@@ -31,7 +31,7 @@ class Script : public LeaderPort {
  public:
   explicit Script(std::vector<Order> orders) : orders_(std::move(orders)) {}
   Order Next(Seconds) override { return next_ < orders_.size() ? orders_[next_++] : Order{Order::Kind::kStop, {}}; }
-  void Send(const v1::StepResult& result) override { results.push_back(result); }
+  void Send(v1::StepResult result) override { results.push_back(std::move(result)); }
   std::vector<v1::StepResult> results;
 
  private:
