@@ -170,7 +170,12 @@ struct Sums {
 template <PackedType type, int kRows>
 void Rows(const PackedTileCall& call, int64_t row) {
   constexpr PackedLayout kLayout = LayoutOf(type);
-  constexpr int64_t kAhead = 4096;  // bytes; the hardware's prefetcher stops at pages
+  // One row leaves it to the processor, which reads faster alone. More rows take longer than a page's reading, in which
+  // its guesses end; asked for into the second-level cache, and that far ahead (a core, from memory, GOP/s with 4 KB
+  // into the first level -> now: INT4 1 row 81 -> 99, 3 rows 215 -> 300, 4 rows 230 -> 310, 8 rows 320 -> 362; INT8 4
+  // rows 105 -> 175, 8 rows 182 -> 340). Whole blocks, so that no line is left out.
+  constexpr bool kAsks = kRows > 1;
+  constexpr int64_t kAhead = (8192 + kLayout.block_bytes() - 1) / kLayout.block_bytes() * kLayout.block_bytes();
   const int64_t groups = PackedGroups(call.x->depth);
   Sums<kRows> sums, waiting[3];
   for (int block = 0; block < call.blocks; ++block) {
@@ -179,10 +184,11 @@ void Rows(const PackedTileCall& call, int64_t row) {
     for (int r = 0; r < kRows; ++r) acc.of[r] = _mm512_setzero_ps();
     for (int64_t g = call.cuts[block]; g < call.cuts[block + 1]; ++g) {
       const std::byte *header = HeaderOf(type, call.tile, call.skip + g), *at = GroupOf(type, call.tile, call.skip + g);
-      if (row == 0) {
+      if (kAsks && row == 0) {
         for (int64_t line = 0; line < kLayout.group_bytes; line += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T0);
+          _mm_prefetch(reinterpret_cast<const char*>(at + kAhead + line), _MM_HINT_T1);
         }
+        if (kLayout.header_bytes > 0) _mm_prefetch(reinterpret_cast<const char*>(header + kAhead), _MM_HINT_T1);
       }
       Group<type> weights;
       weights.Load(header, at);
