@@ -60,15 +60,20 @@ double ReadBandwidth(std::span<const std::byte> memory, ThreadPool* pool) {
   const int threads = pool != nullptr ? pool->threads() : 1;
   const int64_t part = static_cast<int64_t>(memory.size()) / threads;
   double best = 0;
-  for (const int streams : {1, 2, 4, 8}) {
-    for (const bool prefetch : {false, true}) {
-      const double seconds = SecondsOf([&] {
-        ParallelFor(pool, threads, [&](int64_t begin, int64_t end) {
-          for (int64_t t = begin; t < end; ++t) sink ^= ReadPart(memory.data() + t * part, part, streams, prefetch);
-        });
+  const auto measure = [&](const auto& read) {
+    const double seconds = SecondsOf([&] {
+      ParallelFor(pool, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) sink ^= read(memory.data() + t * part, part);
       });
-      best = std::max(best, static_cast<double>(part * threads) / seconds);
-    }
+    });
+    best = std::max(best, static_cast<double>(part * threads) / seconds);
+  };
+  for (const int streams : {1, 2, 4, 8}) {
+    measure([&](const std::byte* data, int64_t bytes) { return ReadPart(data, bytes, streams, false); });
+    measure([&](const std::byte* data, int64_t bytes) { return ReadPart(data, bytes, streams, true); });
+  }
+  for (const ReadLoop wide : {ReadAvx512(), ReadAvx2()}) {
+    for (int repeat = 0; wide != nullptr && repeat < 2; ++repeat) measure(wide);
   }
   return best;
 }

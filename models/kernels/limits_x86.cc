@@ -44,6 +44,21 @@ namespace atl::models::kernels {
 namespace {
 ATOLL_MULTIPLY_ADD_LOOP(F32Avx512, __m512, 2 * 16, _mm512_set1_ps(1e-3f),
                         _mm512_fmadd_ps(sum, _mm512_set1_ps(0.5f), _mm512_set1_ps(0.25f)))
+// Four sums, so that a load that is late holds up one of them.
+#define ATOLL_READ_LOOP(name, vector, load, merge)                    \
+  uint64_t name(const std::byte* data, int64_t bytes) {               \
+    constexpr int64_t kSize = sizeof(vector);                         \
+    vector a{}, b{}, c{}, d{};                                        \
+    for (int64_t at = 0; at + 4 * kSize <= bytes; at += 4 * kSize) {  \
+      const auto* from = reinterpret_cast<const vector*>(data + at);  \
+      a = merge(a, load(from));                                       \
+      b = merge(b, load(from + 1));                                   \
+      c = merge(c, load(from + 2));                                   \
+      d = merge(d, load(from + 3));                                   \
+    }                                                                 \
+    return static_cast<uint64_t>(merge(merge(a, b), merge(c, d))[0]); \
+  }
+ATOLL_READ_LOOP(Read512, __m512i, _mm512_loadu_si512, _mm512_xor_si512)
 ATOLL_MULTIPLY_ADD_LOOP(Bf16Avx512, __m512, 2 * 32, _mm512_set1_ps(1e-3f),
                         _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi16(0x3c00), (__m512bh)_mm512_set1_epi16(0x3c00)))
 ATOLL_MULTIPLY_ADD_LOOP(Int8Avx512, __m512i, 2 * 64, _mm512_set1_epi32(1),
@@ -56,6 +71,7 @@ ATOLL_MULTIPLY_ADD_LOOP(Int8Avx512, __m512i, 2 * 64, _mm512_set1_epi32(1),
 #pragma GCC target("avx2,fma")
 namespace atl::models::kernels {
 namespace {
+ATOLL_READ_LOOP(Read256, __m256i, _mm256_loadu_si256, _mm256_xor_si256)
 ATOLL_MULTIPLY_ADD_LOOP(F32Avx2, __m256, 2 * 8, _mm256_set1_ps(1e-3f),
                         _mm256_fmadd_ps(sum, _mm256_set1_ps(0.5f), _mm256_set1_ps(0.25f)))
 ATOLL_MULTIPLY_ADD_LOOP(Int8Avx2, __m256i, 2 * 32, _mm256_set1_epi8(1),
@@ -128,6 +144,9 @@ MultiplyAddLoop MultiplyAddAvx2(Arithmetic arithmetic) {
   return nullptr;
 }
 
+ReadLoop ReadAvx512() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? Read512 : nullptr; }
+ReadLoop ReadAvx2() { return __builtin_cpu_supports("avx2") ? Read256 : nullptr; }
+
 }  // namespace atl::models::kernels
 
 #else
@@ -136,6 +155,8 @@ namespace atl::models::kernels {
 MultiplyAddLoop MultiplyAddAmx(Arithmetic) { return nullptr; }
 MultiplyAddLoop MultiplyAddAvx512(Arithmetic) { return nullptr; }
 MultiplyAddLoop MultiplyAddAvx2(Arithmetic) { return nullptr; }
+ReadLoop ReadAvx512() { return nullptr; }
+ReadLoop ReadAvx2() { return nullptr; }
 }  // namespace atl::models::kernels
 
 #endif
