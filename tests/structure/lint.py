@@ -16,7 +16,8 @@ from source_tree import ROOT, read
 
 # Written with GCC's target pragmas, which clang does not know.
 GCC_ONLY = ("models/kernels/limits_x86.cc", "models/kernels/packed_avx2.cc", "models/kernels/packed_avx512.cc",
-            "models/kernels/packed_panel_avx2.cc", "models/kernels/packed_unpack_avx2.cc")
+            "models/kernels/packed_panel_avx2.cc", "models/kernels/packed_unpack_avx2.cc",
+            "models/kernels/packed_transposed_avx512.cc")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
 
