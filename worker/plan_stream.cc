@@ -13,10 +13,10 @@ PlanStream::PlanStream(v1::Control::Stub* stub, uint64_t epoch, int group) : str
 
 PlanStream::~PlanStream() {
   {
-    std::lock_guard lock(results_mutex_);
+    std::lock_guard lock(mutex_);
     complete_ = true;
   }
-  results_changed_.notify_one();
+  made_.notify_one();
   writer_.join();
   context_.TryCancel();
   reader_.join();
@@ -29,13 +29,13 @@ void PlanStream::Read() {
       std::lock_guard lock(mutex_);
       plans_.push_back(std::move(plan));
     }
-    changed_.notify_one();
+    came_.notify_one();
   }
 }
 
 Order PlanStream::Next(Seconds wait) {
   std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, Deadline::After(wait).at, [this] { return !plans_.empty() || stopping_; });
+  came_.wait_until(lock, Deadline::After(wait).at, [this] { return !plans_.empty() || stopping_; });
   if (plans_.empty()) return {.kind = stopping_ ? Order::Kind::kStop : Order::Kind::kIdle, .plan = {}};
   Order order{.kind = Order::Kind::kPlan, .plan = std::move(plans_.front())};
   plans_.pop_front();
@@ -44,16 +44,16 @@ Order PlanStream::Next(Seconds wait) {
 
 void PlanStream::Send(v1::StepResult result) {
   {
-    std::lock_guard lock(results_mutex_);
+    std::lock_guard lock(mutex_);
     results_.push_back(std::move(result));
   }
-  results_changed_.notify_one();
+  made_.notify_one();
 }
 
 void PlanStream::Write() {
-  std::unique_lock lock(results_mutex_);
+  std::unique_lock lock(mutex_);
   for (;;) {
-    results_changed_.wait(lock, [this] { return !results_.empty() || complete_; });
+    made_.wait(lock, [this] { return !results_.empty() || complete_; });
     if (results_.empty()) return;
     v1::LeaderReport report;
     *report.mutable_result() = std::move(results_.front());
@@ -69,7 +69,7 @@ void PlanStream::Stop() {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  changed_.notify_one();
+  came_.notify_one();
 }
 
 }  // namespace atl::worker

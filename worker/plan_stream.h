@@ -38,17 +38,12 @@ class PlanStream : public LeaderPort {
 
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::LeaderReport, v1::StepPlan>> stream_;
-  std::mutex mutex_;  // of what follows
-  std::condition_variable changed_;
+  std::mutex mutex_;                     // of what follows
+  std::condition_variable came_, made_;  // a plan or the order to stop; a result or the end of them
   std::deque<v1::StepPlan> plans_;
-  bool stopping_ = false;
-  std::thread reader_;
-
-  std::mutex results_mutex_;  // of what follows
-  std::condition_variable results_changed_;
   std::deque<v1::StepResult> results_;
-  bool complete_ = false;  // no more will come
-  std::thread writer_;
+  bool stopping_ = false, complete_ = false;
+  std::thread reader_, writer_;
 };
 
 }  // namespace atl::worker

@@ -144,7 +144,9 @@ MultiplyAddLoop MultiplyAddAvx2(Arithmetic arithmetic) {
   return nullptr;
 }
 
-ReadLoop ReadAvx512() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? Read512 : nullptr; }
+ReadLoop ReadAvx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? Read512 : nullptr;
+}
 ReadLoop ReadAvx2() { return __builtin_cpu_supports("avx2") ? Read256 : nullptr; }
 
 }  // namespace atl::models::kernels
