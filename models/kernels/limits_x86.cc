@@ -37,13 +37,6 @@
         static_cast<uint64_t>(a[0] + b[0] + c[0] + d[0] + e[0] + f[0] + g[0] + h[0] + i[0] + j[0] + k[0] + l[0]); \
     return rounds * 12 * (operations);                                                                            \
   }
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")
-namespace atl::models::kernels {
-namespace {
-ATOLL_MULTIPLY_ADD_LOOP(F32Avx512, __m512, 2 * 16, _mm512_set1_ps(1e-3f),
-                        _mm512_fmadd_ps(sum, _mm512_set1_ps(0.5f), _mm512_set1_ps(0.25f)))
 // Four sums, so that a load that is late holds up one of them.
 #define ATOLL_READ_LOOP(name, vector, load, merge)                    \
   uint64_t name(const std::byte* data, int64_t bytes) {               \
@@ -58,6 +51,13 @@ ATOLL_MULTIPLY_ADD_LOOP(F32Avx512, __m512, 2 * 16, _mm512_set1_ps(1e-3f),
     }                                                                 \
     return static_cast<uint64_t>(merge(merge(a, b), merge(c, d))[0]); \
   }
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")
+namespace atl::models::kernels {
+namespace {
+ATOLL_MULTIPLY_ADD_LOOP(F32Avx512, __m512, 2 * 16, _mm512_set1_ps(1e-3f),
+                        _mm512_fmadd_ps(sum, _mm512_set1_ps(0.5f), _mm512_set1_ps(0.25f)))
 ATOLL_READ_LOOP(Read512, __m512i, _mm512_loadu_si512, _mm512_xor_si512)
 ATOLL_MULTIPLY_ADD_LOOP(Bf16Avx512, __m512, 2 * 32, _mm512_set1_ps(1e-3f),
                         _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi16(0x3c00), (__m512bh)_mm512_set1_epi16(0x3c00)))

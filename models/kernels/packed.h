@@ -136,15 +136,15 @@ void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t 
 // y [x.rows, w.rows]; cuts as for MatMul, all of them but the last multiples of 32.
 void MatMulPacked(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, std::span<float> y,
                   ThreadPool* pool);
+// Tiles [begin, end) of its outputs, on this thread: output 16 begin + o of row r goes to y[r stride + o], those beyond
+// the last output too.
+void MatMulPackedTiles(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, int64_t begin,
+                       int64_t end, float* y, int64_t stride);
 // y[r, c] = sum over o of x[r, o] w[o, c] for columns c, o ascending, with the bits of the decoded weights. False where
 // this machine has nothing better than to decode them: many rows, outputs or columns that are no whole tiles and
 // groups.
 bool MatMulTransposedPacked(const float* x, int64_t x_stride, int64_t rows, const PackedWeights& w, Range columns,
                             float* y, int64_t y_stride);
-// Tiles [begin, end) of its outputs, on this thread: output 16 begin + o of row r goes to y[r stride + o], those beyond
-// the last output too.
-void MatMulPackedTiles(const QuantizedRows& x, const PackedWeights& w, std::span<const int64_t> cuts, int64_t begin,
-                       int64_t end, float* y, int64_t stride);
 
 // The instruction set in use: "amx", "avx512-vnni", "avx2" or "portable". Tests choose another that the machine has
 // too.

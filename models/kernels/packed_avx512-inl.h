@@ -1,5 +1,5 @@
-// How AVX-512 reads packed weights (packed_layout.h): what packed_avx512.cc, packed_amx.cc and packed_unpack_avx512.cc
-// share. Included inside their target pragma, so it includes nothing itself.
+// How AVX-512 reads packed weights (packed_layout.h): what packed_avx512.cc, packed_amx.cc and
+// packed_transposed_avx512.cc share. Included inside their target pragma, so it includes nothing itself.
 #pragma once
 
 namespace atl::models::kernels {
