@@ -1,5 +1,6 @@
 #include "models/weights/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -17,6 +18,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Whether a checkpoint's own text may choose this file: in the checkpoint's folder, with a name that can be shown.
+bool IsFileName(const nlohmann::json& name) {
+  if (!name.is_string()) return false;
+  const auto& text = name.get_ref<const std::string&>();
+  return std::ranges::none_of(text, [](unsigned char c) { return c == '/' || c < ' ' || c == 0x7F; });
+}
+
 // model.safetensors.index.json: which shard holds which tensor.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const fs::path& path) {
   std::ostringstream text;
@@ -28,7 +36,7 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const fs::path& pat
   const nlohmann::json& index = *parsed;
   std::map<std::string, std::string> shard_of;
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
-    if (!shard.is_string() || shard.get<std::string>().find('/') != std::string::npos) {
+    if (!IsFileName(shard)) {
       return InvalidArgument("{}: the shard of {} is not a file name", path.string(), Shown(tensor));
     }
     shard_of[tensor] = shard.get<std::string>();

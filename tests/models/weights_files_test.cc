@@ -176,6 +176,7 @@ TEST_F(ShardedWeights, BrokenIndexesAreRefused) {
        {Lie{"", "is not an index"}, Lie{"[]", "is not an index"}, Lie{R"({"weight_map":[]})", "is not an index"},
         Lie{R"({"weight_map":{"a":1}})", "the shard of a is not a file name"},
         Lie{R"({"weight_map":{"a":"../one.safetensors"}})", "the shard of a is not a file name"},
+        Lie{R"({"weight_map":{"a":"one\nsafetensors"}})", "the shard of a is not a file name"},
         Lie{R"({"weight_map":{"a":".."}})", "is not a regular file"},
         Lie{R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})", "two.safetensors cannot be opened"},
         Lie{R"({"weight_map":{"a":"one.safetensors","b":"one.safetensors"}})",

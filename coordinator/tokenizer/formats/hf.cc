@@ -5,6 +5,7 @@
 #include "coordinator/tokenizer/byte_level.h"
 #include "coordinator/tokenizer/formats/hf_file.h"
 #include "coordinator/tokenizer/formats/hf_steps.h"
+#include "coordinator/tokenizer/formats/whole_number.h"
 #include "coordinator/tokenizer/pipeline.h"
 
 namespace atl::coordinator {
@@ -138,11 +139,8 @@ class HfReader {
     for (const json& token : tokens) {
       const auto content = token.at("content").get<std::string>();
       if (content.empty()) return InvalidArgument("an added token has no content");
-      const json& id = token.at("id");
-      if (!id.is_number_integer() || (id.is_number_unsigned() && id.get<uint64_t>() > INT64_MAX)) {
-        return InvalidArgument("the id of \"{}\" is {}, not a whole number of a sensible size", content, id.dump());
-      }
-      const auto wanted = id.get<int64_t>();
+      ATOLL_ASSIGN_OR_RETURN(const int64_t wanted,
+                             WholeNumber(token.at("id"), fmt::format("the id of \"{}\"", content)));
       // Vocabularies may list their added tokens too, under the same id.
       const int32_t known = Find(content);
       if (known < 0) ATOLL_RETURN_IF_ERROR(CheckFree(wanted, content));
@@ -213,8 +211,8 @@ class HfReader {
       }
       const auto name = item.at("SpecialToken").at("id").get<std::string>();
       for (const json& id : processor.at("special_tokens").at(name).at("ids")) {
-        const auto value = id.get<int64_t>();
-        if (value < 0 || value >= static_cast<int64_t>(taken_.size()) || !taken_[value]) {
+        ATOLL_ASSIGN_OR_RETURN(const int64_t value, WholeNumber(id, fmt::format("the id of \"{}\"", name)));
+        if (value >= static_cast<int64_t>(taken_.size()) || !taken_[value]) {
           return InvalidArgument("\"{}\", which belongs around a text, has id {}, which is no token", name, value);
         }
         (seen ? after : before).push_back(static_cast<int32_t>(value));

@@ -1,5 +1,6 @@
 #include "coordinator/tokenizer/formats/hf_steps.h"
 
+#include "coordinator/tokenizer/formats/whole_number.h"
 #include "coordinator/tokenizer/unicode.h"
 
 namespace atl::coordinator {
@@ -142,8 +143,8 @@ class PreTokenizerReader {
 
 absl::Status ReadStrip(const json& step, StripRule* strip) {
   ATOLL_ASSIGN_OR_RETURN(strip->text, ReadCharacter(step, "content"));
-  strip->left = step.at("start").get<size_t>();
-  strip->right = step.at("stop").get<size_t>();
+  ATOLL_ASSIGN_OR_RETURN(strip->left, WholeNumber(step.at("start"), "a Strip's start"));
+  ATOLL_ASSIGN_OR_RETURN(strip->right, WholeNumber(step.at("stop"), "a Strip's stop"));
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 
 #include "coordinator/tokenizer/formats/published.h"
 #include "coordinator/tokenizer/formats/ranks.h"
+#include "coordinator/tokenizer/formats/whole_number.h"
 
 namespace atl::coordinator {
 namespace {
@@ -25,9 +26,10 @@ std::string_view NextWord(std::string_view text, size_t* at) {
 }
 
 absl::StatusOr<int64_t> Number(std::string_view word) {
-  int64_t number = -1;
+  int32_t number = -1;  // so that counting on in 64 bits cannot overflow
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), number);
-  if (error != std::errc() || end != word.data() + word.size()) return InvalidArgument("\"{}\" is no rank", word);
+  if (error != std::errc() || end != word.data() + word.size() || number < 0)
+    return InvalidArgument("\"{}\" is no rank", word);
   return number;
 }
 
@@ -78,7 +80,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktokenJson(const json& file) {
   ranked.expression = file.at("pat_str").get<std::string>();
   const json special = file.value("special_tokens", json::object());
   for (const auto& [text, id] : special.items()) {
-    ranked.special.push_back({text, id.get<int64_t>()});
+    ATOLL_ASSIGN_OR_RETURN(const int64_t number, WholeNumber(id, fmt::format("the id of \"{}\"", Shown(text))));
+    ranked.special.push_back({text, number});
   }
   ATOLL_RETURN_IF_ERROR(ReadRankLists(file.at("bpe_ranks").get_ref<const std::string&>(), &ranked));
   return MakeRankedTokenizer(std::move(ranked));
@@ -88,9 +91,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTekken(const json& file) {
   const json& config = file.at("config");
   RankedTokens ranked;
   ranked.expression = config.at("pattern").get<std::string>();
-  const auto specials = config.at("default_num_special_tokens").get<int64_t>();
-  const auto size = config.at("default_vocab_size").get<int64_t>();
-  if (specials < 0 || specials > kMaxSpecials || size < specials) {
+  ATOLL_ASSIGN_OR_RETURN(const int64_t specials,
+                         WholeNumber(config.at("default_num_special_tokens"), "default_num_special_tokens"));
+  ATOLL_ASSIGN_OR_RETURN(const int64_t size, WholeNumber(config.at("default_vocab_size"), "default_vocab_size"));
+  if (specials > kMaxSpecials || size < specials) {
     return InvalidArgument("it has {} tokens, {} of them special", size, specials);
   }
   const int64_t used = size - specials;  // ranks beyond are not
@@ -100,7 +104,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTekken(const json& file) {
   } else {
     for (const json& token : file.at("vocab")) {
       ATOLL_ASSIGN_OR_RETURN(std::string bytes, DecodeBase64(token.at("token_bytes").get<std::string>()));
-      ranked.tokens.emplace_back(std::move(bytes), token.at("rank").get<int64_t>());
+      ATOLL_ASSIGN_OR_RETURN(const int64_t rank, WholeNumber(token.at("rank"), "a token's rank"));
+      ranked.tokens.emplace_back(std::move(bytes), rank);
     }
   }
   std::erase_if(ranked.tokens, [&](const auto& token) { return token.second >= used; });
@@ -109,8 +114,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTekken(const json& file) {
     const json& listed = file.at("special_tokens");
     for (RankedSpecial& token : ranked.special) token.text = fmt::format("<SPECIAL_{}>", token.id);
     for (const json& token : listed) {
-      const auto rank = token.at("rank").get<int64_t>();
-      if (rank < 0 || rank >= specials) return InvalidArgument("a special token has rank {} of {}", rank, specials);
+      ATOLL_ASSIGN_OR_RETURN(const int64_t rank, WholeNumber(token.at("rank"), "a special token's rank"));
+      if (rank >= specials) return InvalidArgument("a special token has rank {} of {}", rank, specials);
       ranked.special[rank] = {token.at("token_str").get<std::string>(), rank, token.value("is_control", true)};
     }
   }
