@@ -49,17 +49,6 @@ void PackBlocksOf(const float* values, int64_t count, const kernels::PackedWeigh
   }
 }
 
-void PackGroupsOf(const float* values, const kernels::PackedWeights& to, int64_t to_row) {
-  float group[kernels::kGroup];
-  int8_t q[kernels::kGroup];
-  for (int64_t at = 0; at < to.cols; at += kernels::kGroup) {
-    const int64_t count = std::min(kernels::kGroup, to.cols - at);
-    std::fill(std::copy_n(values + at, count, group), group + kernels::kGroup, 0.0f);
-    const BF16 scale = kernels::QuantizeGroup(to.type, group, q);
-    kernels::PackGroup(to, to_row, at / kernels::kGroup, q, scale);
-  }
-}
-
 // Rows [0, from.rows) of `from` against those from `to_row` on.
 Moved Compare(const kernels::Matrix& from, int64_t from_column, const kernels::Matrix& to, int64_t to_row) {
   Moved moved;
@@ -140,7 +129,7 @@ absl::Status ConvertSlice(const Parameter& p, const StoredTensor& stored, const 
         }
         kernels::WidenRow(from, row, values.data());
         if (HasGroupScales(p.format)) {
-          PackGroupsOf(values.data(), kernels::AsPacked(to), to_row);
+          kernels::PackRow(kernels::AsPacked(to), to_row, values.data());
         } else if (IsPacked(p.format)) {
           PackBlocksOf(values.data(), from.cols, kernels::AsPacked(to), to_row);
         } else {

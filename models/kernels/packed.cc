@@ -15,7 +15,7 @@ struct Target {
   const char* name;
   PackedTileFunction run;
   QuantizeFunction quantize;
-  QuantizeWeightsFunction quantize_weights;
+  PackGroupsFunction pack_groups;
   UnpackTileFunction unpack = nullptr;  // null: output by output
   PackedPanelFunction panel = nullptr;  // for many rows, where there is a better one
   int64_t panel_rows = 0;               // from here on it is worth unpacking a panel
@@ -28,12 +28,12 @@ bool IsNotQ6_K(PackedType type) { return type != PackedType::kQ6_K; }
 // Best first.
 std::span<const Target> Targets() {
   static const Target targets[] = {
-      {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2,
+      {"amx", HasAmx() ? PackedTileAvx512Vnni() : nullptr, QuantizeAvx2, PackGroupsAvx2, UnpackTileAvx2,
        PackedPanelAmx(), 12, IsNotQ6_K, TransposedTileAvx512()},
-      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, nullptr, 0, nullptr,
+      {"avx512-vnni", PackedTileAvx512Vnni(), QuantizeAvx2, PackGroupsAvx2, UnpackTileAvx2, nullptr, 0, nullptr,
        TransposedTileAvx512()},
-      {"avx2", PackedTileAvx2(), QuantizeAvx2, QuantizeWeightsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 12, IsQ6_K},
-      {"portable", PackedTilePortable, QuantizePortable, QuantizeWeightsPortable}};
+      {"avx2", PackedTileAvx2(), QuantizeAvx2, PackGroupsAvx2, UnpackTileAvx2, PackedPanelAvx2(), 12, IsQ6_K},
+      {"portable", PackedTilePortable, QuantizePortable, PackGroupsPortable}};
   return targets;
 }
 
@@ -106,8 +106,15 @@ void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t 
   Chosen()->quantize(x, to.values + at * kGroup, to.scales + at, to.offsets + at);
 }
 
-BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q) {
-  return Chosen()->quantize_weights(type, values, q);
+void PackRow(const PackedWeights& w, int64_t row, const float* values) {
+  ATOLL_CHECK(w.type == PackedType::kInt4 || w.type == PackedType::kInt8, "PackRow is for INT4 and INT8");
+  const int64_t whole = w.cols / kGroup, left = w.cols - whole * kGroup, lane = row % kTileRows;
+  std::byte* tile = w.data + row / kTileRows * PackedTileBytes(w.type, w.cols, w.skip);
+  Chosen()->pack_groups(w.type, values, whole, GroupOf(w.type, tile, w.skip), lane);
+  if (left == 0) return;
+  float rest[kGroup] = {};
+  std::copy_n(values + whole * kGroup, left, rest);
+  Chosen()->pack_groups(w.type, rest, 1, GroupOf(w.type, tile, w.skip + whole), lane);
 }
 
 void UnpackTile(const PackedWeights& w, int64_t tile, Range groups, float* out, int64_t stride) {

@@ -1,6 +1,6 @@
 // Products of weights of few bits with activations that are quantised on the way in: integer sums, f32 scales.
 //
-//   PackGroup(weights, row, group, q, scale);                     // once, while loading: 32 values and their scale
+//   PackRow(weights, row, values);                                // once, while loading
 //   const QuantizedRows x = QuantizeRows(values, rows, depth, memory, pool);
 //   MatMulPacked(x, weights, cuts, y, pool);                      // y[r, o] = sum over k of x[r, k] w[o, k]
 //
@@ -85,16 +85,18 @@ struct PackedWeights {
   int64_t skip = 0;  // groups of the first block before input 0: a slice begins at any group
 };
 
-// INT4 and INT8. Writes q[0, 32) of inputs [32 group, 32 group + 32) of output `row`; beyond the last input q must be
-// 0.
+// INT4 and INT8, all inputs of output `row`, values [cols]: each group is rounded (QuantizeGroup) and put where it
+// belongs (PackGroup).
+void PackRow(const PackedWeights& weights, int64_t row, const float* values);
+// The same group by group, for weights that are stored in groups and as its reference. Rounds 32 values: scale = max
+// |x| / 7.5 (INT4, q in -8..7) or / 127 (INT8), as bf16. NaN in, NaN scale out.
+BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q);
+// q[0, 32) of inputs [32 group, 32 group + 32); beyond the last input q must be 0.
 void PackGroup(const PackedWeights& weights, int64_t row, int64_t group, const int8_t* q, BF16 scale);
 // What was packed, of any type, for tests and for rows of an embedding: out[i] = w.
 void UnpackGroup(const PackedWeights& weights, int64_t row, int64_t group, float* out);
 // The same of a tile's 16 outputs and some groups: that of output o goes to out + o stride.
 void UnpackTile(const PackedWeights& weights, int64_t tile, Range groups, float* out, int64_t stride);
-// Rounds 32 values to INT4 or INT8: scale = max |x| / 7.5 (INT4, q in -8..7) or / 127 (INT8), as bf16. NaN in, NaN
-// scale out.
-BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q);
 
 struct QuantizedRows {
   int64_t rows = 0, depth = 0;     // depth: as given; memory holds whole groups

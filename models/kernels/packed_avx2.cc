@@ -266,30 +266,54 @@ static inline float LoadGroup(const float* x, __m256 (&v)[4]) {
 }
 
 // 32 integers as bytes, in their order.
-static inline void StoreBytes(const __m256i (&q)[4], int8_t* to) {
+static inline __m256i AsBytes(const __m256i (&q)[4]) {
   const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                      _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-BF16 QuantizeWeightsAvx2(PackedType type, const float* values, int8_t* q) {
+// Four bytes into each of four lines of 64.
+static inline void StoreQuads(__m128i bytes, std::byte* to) {
+  const int quads[4] = {_mm_cvtsi128_si32(bytes), _mm_extract_epi32(bytes, 1), _mm_extract_epi32(bytes, 2),
+                        _mm_extract_epi32(bytes, 3)};
+  for (int j = 0; j < 4; ++j) std::memcpy(to + 64 * j, &quads[j], 4);
+}
+
+// 32 weights rounded (QuantizeGroup) into bytes: q + 8 of INT4, q + 128 of INT8.
+template <bool int4>
+static inline __m256i RoundWeights(const float* values, BF16* scale) {
+  const __m256i zero = _mm256_set1_epi8(static_cast<char>(int4 ? 8 : 128));
   __m256 v[4];
-  const bool int4 = type == PackedType::kInt4;
-  const BF16 scale = ToBF16(LoadGroup(values, v) / (int4 ? 7.5f : 127.0f));
-  const float divisor = ToFloat(scale);
-  if (!(divisor > 0)) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_setzero_si256());
-    return scale;
-  }
+  *scale = ToBF16(LoadGroup(values, v) / (int4 ? 7.5f : 127.0f));
+  const float divisor = ToFloat(*scale);
+  if (!(divisor > 0)) return zero;
   const __m256 by = _mm256_set1_ps(divisor), least = _mm256_set1_ps(int4 ? -8.0f : -127.0f),
                most = _mm256_set1_ps(int4 ? 7.0f : 127.0f);
-  __m256i integers[4];
+  __m256i q[4];
   for (int i = 0; i < 4; ++i) {
     const __m256 cut = _mm256_min_ps(_mm256_max_ps(_mm256_div_ps(v[i], by), least), most);
-    integers[i] = _mm256_cvtps_epi32(_mm256_round_ps(cut, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    q[i] = _mm256_cvtps_epi32(_mm256_round_ps(cut, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
-  StoreBytes(integers, q);
-  return scale;
+  return _mm256_add_epi8(AsBytes(q), zero);
+}
+
+template <bool int4>
+static void PackGroups(const float* values, int64_t groups, std::byte* to, int64_t lane) {
+  constexpr int64_t kBytes = LayoutOf(int4 ? PackedType::kInt4 : PackedType::kInt8).group_bytes;
+  for (; groups > 0; --groups, values += kGroup, to += kBytes) {
+    BF16 scale;
+    const __m256i bytes = RoundWeights<int4>(values, &scale);
+    __m128i low = _mm256_castsi256_si128(bytes);
+    const __m128i high = _mm256_extracti128_si256(bytes, 1);
+    if (int4) low = _mm_or_si128(low, _mm_slli_epi16(high, 4));
+    std::byte* quads = to + 4 * lane;  // of this output, one in each line of 64 bytes
+    StoreQuads(low, quads);
+    if (!int4) StoreQuads(high, quads + 256);
+    std::memcpy(to + kBytes - 2 * kTileRows + 2 * lane, &scale, 2);
+  }
+}
+
+void PackGroupsAvx2(PackedType type, const float* values, int64_t groups, std::byte* to, int64_t lane) {
+  type == PackedType::kInt4 ? PackGroups<true>(values, groups, to, lane) : PackGroups<false>(values, groups, to, lane);
 }
 
 void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset) {
@@ -311,7 +335,7 @@ void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset)
   __m128i folded = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
   folded = _mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0x4e));
   *offset = -8 * _mm_cvtsi128_si32(_mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0xb1)));
-  StoreBytes(q, values);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), AsBytes(q));
 }
 
 bool HasAvx2() {
@@ -332,8 +356,8 @@ bool HasAvx2() { return false; }
 void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset) {
   QuantizePortable(x, values, scale, offset);
 }
-BF16 QuantizeWeightsAvx2(PackedType type, const float* values, int8_t* q) {
-  return QuantizeWeightsPortable(type, values, q);
+void PackGroupsAvx2(PackedType type, const float* values, int64_t groups, std::byte* to, int64_t lane) {
+  PackGroupsPortable(type, values, groups, to, lane);
 }
 }  // namespace atl::models::kernels
 

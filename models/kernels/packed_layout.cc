@@ -33,6 +33,11 @@ void PackWeights(PackedType type, int64_t lane, const int8_t* q, std::byte* grou
   }
 }
 
+void PackLane(PackedType type, int64_t lane, const int8_t* q, BF16 scale, std::byte* group) {
+  PackWeights(type, lane, q, group);
+  std::memcpy(group + LayoutOf(type).group_bytes - 2 * kTileRows + 2 * lane, &scale, 2);
+}
+
 float LargestMagnitude(const float* values) {
   constexpr int64_t kSide = 8;  // side by side, which a compiler makes vectors of
   float largest[kSide] = {}, poison[kSide] = {};
@@ -53,10 +58,15 @@ float LargestMagnitude(const float* values) {
 }  // namespace
 
 void PackGroup(const PackedWeights& w, int64_t row, int64_t group, const int8_t* q, BF16 scale) {
-  std::byte* to = GroupOf(w.type, TileOf(w, row), w.skip + group);
-  const int64_t lane = row % kTileRows;
-  PackWeights(w.type, lane, q, to);
-  std::memcpy(to + LayoutOf(w.type).group_bytes - 2 * kTileRows + 2 * lane, &scale, 2);
+  PackLane(w.type, row % kTileRows, q, scale, GroupOf(w.type, TileOf(w, row), w.skip + group));
+}
+
+void PackGroupsPortable(PackedType type, const float* values, int64_t groups, std::byte* to, int64_t lane) {
+  int8_t q[kGroup];
+  for (; groups > 0; --groups, values += kGroup, to += LayoutOf(type).group_bytes) {
+    const BF16 scale = QuantizeGroup(type, values, q);
+    PackLane(type, lane, q, scale, to);
+  }
 }
 
 void PackBlock(const PackedWeights& w, int64_t row, int64_t first, const PackedBlock& block) {
@@ -107,7 +117,7 @@ void UnpackGroup(const PackedWeights& w, int64_t row, int64_t group, float* out)
   }
 }
 
-BF16 QuantizeWeightsPortable(PackedType type, const float* values, int8_t* q) {
+BF16 QuantizeGroup(PackedType type, const float* values, int8_t* q) {
   const bool int4 = type == PackedType::kInt4;
   const BF16 scale = ToBF16(LargestMagnitude(values) / (int4 ? 7.5f : 127.0f));
   const float divisor = ToFloat(scale), least = int4 ? -8.0f : -127.0f, most = int4 ? 7.0f : 127.0f;

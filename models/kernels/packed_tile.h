@@ -38,10 +38,10 @@ inline constexpr float kLeastMagnitude = 0x1p-100f;
 void QuantizeAvx2(const float* x, int8_t* values, float* scale, int32_t* offset);
 void QuantizePortable(const float* x, int8_t* values, float* scale, int32_t* offset);
 
-// Rounds 32 weights: QuantizeGroup (packed.h).
-using QuantizeWeightsFunction = BF16 (*)(PackedType type, const float* values, int8_t* q);
-BF16 QuantizeWeightsAvx2(PackedType type, const float* values, int8_t* q);
-BF16 QuantizeWeightsPortable(PackedType type, const float* values, int8_t* q);
+// PackRow (packed.h) of whole groups: values [groups, 32] into lane `lane` of the groups from `to` on.
+using PackGroupsFunction = void (*)(PackedType type, const float* values, int64_t groups, std::byte* to, int64_t lane);
+void PackGroupsAvx2(PackedType type, const float* values, int64_t groups, std::byte* to, int64_t lane);
+void PackGroupsPortable(PackedType type, const float* values, int64_t groups, std::byte* to, int64_t lane);
 
 // A tile's values (UnpackTile of packed.h): groups counted from the tile's first.
 using UnpackTileFunction = void (*)(PackedType type, const std::byte* tile, Range groups, float* out, int64_t stride);

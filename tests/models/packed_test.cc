@@ -232,18 +232,29 @@ TEST_P(PackedTest, ValuesThatAreNoNumbersReachTheSums) {
   }
 }
 
-TEST_P(PackedTest, WeightsRoundAsTheDefinitionSays) {
+// 17 outputs of three groups and a rest: a second tile, and every lane. Row by row or group by group, the same bytes.
+TEST_P(PackedTest, RowsArePackedAsTheirGroupsAre) {
+  constexpr int64_t kOuts = 17, kDepth = 3 * kGroup + 9;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const PackedType type : {PackedType::kInt4, PackedType::kInt8}) {
-    for (uint32_t round = 0; round < 200; ++round) {
-      std::vector<float> x = Values(kGroup, round);
-      if (round == 7) x.assign(kGroup, 0.0f);
-      if (round == 8) x[31] = std::numeric_limits<float>::quiet_NaN();
-      if (round == 9) x[0] = -std::numeric_limits<float>::infinity();
-      if (round == 10) x.assign(kGroup, -2.5f);
-      int8_t got[kGroup], want[kGroup];
-      const BF16 scale = QuantizeGroup(type, x.data(), got), expected = QuantizeWeightsPortable(type, x.data(), want);
-      ASSERT_EQ(Bits(std::vector{ToFloat(scale)}), Bits(std::vector{ToFloat(expected)})) << round;
-      ASSERT_TRUE(std::equal(got, got + kGroup, want)) << round;
+    for (uint32_t round = 0; round < 20; ++round) {
+      std::vector<std::byte> got(PackedBytes(type, kOuts, kDepth)), want = got;
+      for (int64_t row = 0; row < kOuts; ++row) {
+        std::vector<float> x = Values(kDepth, round * kOuts + row);
+        if (row == 7) std::fill_n(x.begin(), kGroup, 0.0f);
+        if (row == 8) x[31] = std::numeric_limits<float>::quiet_NaN();
+        if (row == 9) x[kDepth - 1] = -kInfinity;
+        if (row == 10) std::fill_n(x.begin(), kGroup, -2.5f);
+        if (row == 11) x[kGroup] = 1e-39f;
+        PackRow({got.data(), type, kOuts, kDepth}, row, x.data());
+        x.resize(4 * kGroup);
+        for (int64_t group = 0; group < 4; ++group) {
+          int8_t q[kGroup];
+          const BF16 scale = QuantizeGroup(type, x.data() + group * kGroup, q);
+          PackGroup({want.data(), type, kOuts, kDepth}, row, group, q, scale);
+        }
+        ASSERT_EQ(got, want) << row << " of round " << round;
+      }
     }
   }
 }
