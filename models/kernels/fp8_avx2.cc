@@ -162,7 +162,7 @@ void InLaneOrder(const float* x, int64_t n, float* to) {
   }
 }
 
-Fp8RowsFunction Fp8RowsAvx2() { return HasAvx2() ? Run : nullptr; }
+Fp8RowsKernel Fp8RowsAvx2() { return {.run = HasAvx2() ? Run : nullptr, .most_rows = 4, .in_lane_order = true}; }
 
 }  // namespace atl::models::kernels
 
@@ -171,7 +171,7 @@ Fp8RowsFunction Fp8RowsAvx2() { return HasAvx2() ? Run : nullptr; }
 #else
 
 namespace atl::models::kernels {
-Fp8RowsFunction Fp8RowsAvx2() { return nullptr; }
+Fp8RowsKernel Fp8RowsAvx2() { return {}; }
 void InLaneOrder(const float*, int64_t, float*) {}
 }  // namespace atl::models::kernels
 

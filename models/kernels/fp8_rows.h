@@ -17,11 +17,16 @@ inline const float* Fp8Scales(const Matrix& w, int64_t row) {
 }
 
 // y[r w.rows + o] for outputs o of [begin, end), as MatMul, whose cuts it takes: multiples of 16, like the matrix's
-// first column in its first block of scales. x: [rows, w.cols], each 16 values in the order that InLaneOrder gives.
+// first column in its first block of scales. x: [rows, w.cols].
 using Fp8RowsFunction = void (*)(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
                                  std::span<const int64_t> cuts, float* y);
-Fp8RowsFunction Fp8RowsAvx512();  // null: this machine lacks it
-Fp8RowsFunction Fp8RowsAvx2();
+struct Fp8RowsKernel {
+  Fp8RowsFunction run = nullptr;  // null: this machine lacks it
+  int64_t most_rows = 0;          // beyond, decoded tiles are faster
+  bool in_lane_order = false;     // each 16 values of x are in the order that InLaneOrder gives
+};
+Fp8RowsKernel Fp8RowsAvx512();
+Fp8RowsKernel Fp8RowsAvx2();
 
 // to[16 c + 4 j + i] = x[16 c + 4 i + j]; n is a multiple of 16.
 void InLaneOrder(const float* x, int64_t n, float* to);

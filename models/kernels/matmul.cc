@@ -201,14 +201,16 @@ HWY_NOINLINE void DecodedColumns(const float* x, int64_t x_stride, int64_t rows,
 // Few rows, where the machine has a kernel for them and each block of K is of whole groups of lanes.
 bool Fp8Rows(const float* x, int64_t rows, const Matrix& w, int64_t begin, int64_t end, std::span<const int64_t> cuts,
              float* y) {
-  constexpr int64_t kFewRows = 4;
-  static const Fp8RowsFunction run = Fp8RowsAvx512() != nullptr ? Fp8RowsAvx512() : Fp8RowsAvx2();
-  if (run == nullptr || rows > kFewRows || w.scales.skip_cols % kLanes != 0) return false;
+  static const Fp8RowsKernel kernel = Fp8RowsAvx512().run != nullptr ? Fp8RowsAvx512() : Fp8RowsAvx2();
+  if (kernel.run == nullptr || rows > kernel.most_rows || w.scales.skip_cols % kLanes != 0) return false;
   if (!std::all_of(cuts.begin(), cuts.end(), [](int64_t cut) { return cut % kLanes == 0; })) return false;
-  thread_local std::vector<float> ordered;
-  ordered.resize(rows * w.cols);
-  InLaneOrder(x, rows * w.cols, ordered.data());
-  run(ordered.data(), rows, w, begin, end, cuts, y);
+  if (kernel.in_lane_order) {
+    thread_local std::vector<float> ordered;
+    ordered.resize(rows * w.cols);
+    InLaneOrder(x, rows * w.cols, ordered.data());
+    x = ordered.data();
+  }
+  kernel.run(x, rows, w, begin, end, cuts, y);
   return true;
 }
 

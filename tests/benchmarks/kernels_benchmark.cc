@@ -121,7 +121,7 @@ BENCHMARK(BM_MatMulStored)
     ->ArgNames({"format", "rows", "threads"})
     ->ArgsProduct({{static_cast<int>(WeightFormat::kBF16), static_cast<int>(WeightFormat::kFp8Block),
                     static_cast<int>(WeightFormat::kQ8_0), static_cast<int>(WeightFormat::kQ4_K)},
-                   {1, 2, 4, 16, 64},
+                   {1, 2, 4, 8, 16, 64},
                    {1, 2}})
     ->UseRealTime();
 

@@ -270,17 +270,18 @@ TEST_P(FormatsTest, ProductsHaveTheBitsOfTheDecodedMatrix) {
 // scales, blocks of K that end inside one.
 TEST(Fp8Rows, HaveTheBitsOfTheDecodedMatrix) {
   const Stored stored = Random(WeightFormat::kFp8Block, 200, 768);
-  for (const Fp8RowsFunction run : {Fp8RowsAvx512(), Fp8RowsAvx2()}) {
+  for (const auto& [run, most_rows, in_lane_order] : {Fp8RowsAvx512(), Fp8RowsAvx2()}) {
     if (run == nullptr) continue;
     for (const auto& [rows, cols] :
          {std::pair<Range, Range>{{0, 40}, {0, 768}}, {{121, 138}, {144, 656}}, {{3, 4}, {752, 768}}}) {
       const Matrix w = stored.Slice(rows, cols);
       const std::vector<float> plain = Decoded(w);
       const Matrix want_of = PlainMatrix(plain.data(), w.rows, w.cols, w.cols);
-      for (const int64_t x_rows : {1, 2, 3, 4}) {
+      for (const int64_t x_rows : {1, 2, 3, 4, 7, 12}) {
         const std::vector<float> x = Normal(x_rows * w.cols, 5);
         std::vector<float> ordered(x.size());
         InLaneOrder(x.data(), std::ssize(x), ordered.data());
+        const float* given = in_lane_order ? ordered.data() : x.data();
         const int64_t third = w.cols / 48 * 16;
         for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{0, w.cols},
                                                  {0, third, w.cols},
@@ -288,8 +289,8 @@ TEST(Fp8Rows, HaveTheBitsOfTheDecodedMatrix) {
           std::vector<float> want(x_rows * w.rows), got(x_rows * w.rows, NAN);
           reference::MatMul(x, x_rows, want_of, cuts, want);
           const int64_t part = w.rows / 3;
-          run(ordered.data(), x_rows, w, 0, part, cuts, got.data());
-          run(ordered.data(), x_rows, w, part, w.rows, cuts, got.data());
+          run(given, x_rows, w, 0, part, cuts, got.data());
+          run(given, x_rows, w, part, w.rows, cuts, got.data());
           ASSERT_EQ(Bits(got), Bits(want)) << x_rows << " rows, " << cuts.size() << " cuts";
         }
       }

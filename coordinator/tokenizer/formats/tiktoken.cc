@@ -28,8 +28,8 @@ std::string_view NextWord(std::string_view text, size_t* at) {
 absl::StatusOr<int64_t> Number(std::string_view word) {
   int32_t number = -1;  // so that counting on in 64 bits cannot overflow
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), number);
-  if (error != std::errc() || end != word.data() + word.size() || number < 0)
-    return InvalidArgument("\"{}\" is no rank", word);
+  const bool whole = error == std::errc() && end == word.data() + word.size();
+  if (!whole || number < 0) return InvalidArgument("\"{}\" is no rank", word);
   return number;
 }
 
