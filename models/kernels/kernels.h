@@ -99,8 +99,8 @@ void MatMulOutputs(std::span<const float> x, int64_t rows, const Matrix& w, std:
                    std::span<float> y, Range outputs);
 
 // y[r, c] = sum over o of x[r, o] w[o, c], o ascending, by fused multiply-add; x [rows, w.rows], its rows x_stride
-// apart, y [rows, w.cols].
-void MatMulTransposed(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, std::span<float> y,
+// apart, y [rows, w.cols], y_stride apart.
+void MatMulTransposed(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, float* y, int64_t y_stride,
                       ThreadPool* pool);
 
 // y = x / sqrt(mean(x^2) + eps) * weight for each row of x [rows, width]; y may be x.

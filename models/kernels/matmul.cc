@@ -188,13 +188,13 @@ HWY_INLINE void AllWeightedRows(const float* a, int64_t a_stride, int64_t rows, 
 
 // Columns [first, first + count), at most kDecoded, of weights that are decoded, kStrip rows of them at a time.
 HWY_NOINLINE void DecodedColumns(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, int64_t first,
-                                 int64_t count, float* y) {
+                                 int64_t count, float* y, int64_t y_stride) {
   HWY_ALIGN float tile[kStrip * kDecoded];
-  for (int64_t r = 0; r < rows; ++r) std::fill_n(y + r * w.cols, count, 0.0f);
+  for (int64_t r = 0; r < rows; ++r) std::fill_n(y + r * y_stride, count, 0.0f);
   for (int64_t o = 0; o < w.rows; o += kStrip) {
     const int64_t some = std::min(kStrip, w.rows - o);
     DecodeRows(w, o, some, first, count, tile, kDecoded);
-    AllWeightedRows<true>(x + o, x_stride, rows, tile, kDecoded, some, count, y, w.cols);
+    AllWeightedRows<true>(x + o, x_stride, rows, tile, kDecoded, some, count, y, y_stride);
   }
 }
 
@@ -256,10 +256,10 @@ void MatMulPart(const float* x, int64_t rows, const Matrix& w, int64_t begin, in
 }
 
 void MatMulTransposedPart(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, int64_t begin, int64_t end,
-                          float* y) {
+                          float* y, int64_t y_stride) {
   const auto plain = [&](const auto* data) {
     const auto stride = w.row_bytes / static_cast<int64_t>(sizeof(*data));
-    AllWeightedRows(x, x_stride, rows, data + begin, stride, w.rows, end - begin, y + begin, w.cols);
+    AllWeightedRows(x, x_stride, rows, data + begin, stride, w.rows, end - begin, y + begin, y_stride);
   };
   switch (w.format) {
     case WeightFormat::kF32:
@@ -270,11 +270,11 @@ void MatMulTransposedPart(const float* x, int64_t x_stride, int64_t rows, const 
       return plain(w.Row<BF16>(0));
     default:
       if (IsPacked(w.format) &&
-          MatMulTransposedPacked(x, x_stride, rows, AsPacked(w), {begin, end}, y + begin, w.cols)) {
+          MatMulTransposedPacked(x, x_stride, rows, AsPacked(w), {begin, end}, y + begin, y_stride)) {
         return;
       }
       for (int64_t c = begin; c < end; c += kDecoded) {
-        DecodedColumns(x, x_stride, rows, w, c, std::min(kDecoded, end - c), y + c);
+        DecodedColumns(x, x_stride, rows, w, c, std::min(kDecoded, end - c), y + c, y_stride);
       }
   }
 }
@@ -341,10 +341,10 @@ void MatMulOutputs(std::span<const float> x, int64_t rows, const Matrix& w, std:
   HWY_DYNAMIC_DISPATCH(MatMulPart)(x.data(), rows, w, outputs.begin, outputs.end, cuts, y.data());
 }
 
-void MatMulTransposed(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, std::span<float> y,
+void MatMulTransposed(const float* x, int64_t x_stride, int64_t rows, const Matrix& w, float* y, int64_t y_stride,
                       ThreadPool* pool) {
   ParallelFor(pool, w.cols, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(MatMulTransposedPart)(x, x_stride, rows, w, begin, end, y.data());
+    HWY_DYNAMIC_DISPATCH(MatMulTransposedPart)(x, x_stride, rows, w, begin, end, y, y_stride);
   });
 }
 

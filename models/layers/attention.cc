@@ -67,12 +67,10 @@ class Attending {
     const int64_t width = a_.mla.latent_dim();  // of a query: [q_nope W_UK | q_pe]
     const std::span<float> queries = step_.workspace.Take<float>("attention.absorbed_query", rows * a_.heads * width);
     const std::span<float> sums = step_.workspace.Take<float>("attention.absorbed_sum", rows * a_.heads * rank);
-    const std::span<float> all =
-        step_.workspace.Take<float>("attention.absorbed_head", rows * a_.heads * (narrow + rank));
-    // Of one head: [rows, nope_dim or v_dim] and [rows, kv_lora_rank].
-    const auto of_head = [&](int64_t head, bool wide) {
-      return all.subspan((head * (narrow + rank) + (wide ? narrow : 0)) * rows, rows * (wide ? rank : narrow));
-    };
+    const std::span<float> all = step_.workspace.Take<float>("attention.absorbed_head", rows * a_.heads * narrow);
+    // queries: [rows, heads, width]. Of one head: [rows, nope_dim or v_dim], and of sums [rows, kv_lora_rank].
+    const auto narrow_of = [&](int64_t head) { return all.subspan(head * rows * narrow, rows * narrow); };
+    const auto sums_of = [&](int64_t head) { return sums.subspan(head * rows * rank, rows * rank); };
     const auto for_rows = [&](const auto& body) {
       for (const EmittedRun& run : runs) {
         for (int64_t i = 0; i < run.rows; ++i) body(run.at + i, run.sequence->row_begin + run.first + i);
@@ -81,18 +79,21 @@ class Attending {
     for (const kernels::Matrix* up : {&a_.up, &a_.key_up, &a_.value_up}) WholeLinear(*up).Count(step_, rows);
     ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
       for (; head < last; ++head) {
-        const std::span<float> plain = of_head(head, false).first(rows * nope), wide = of_head(head, true);
-        for_rows([&](int64_t at, int64_t row) { std::copy_n(Query(row, head), nope, plain.data() + at * nope); });
-        if (a_.mla.split_up) {
-          MultiplyHere(plain, rows, KeyUp(head), wide);
-        } else {
-          kernels::MatMulTransposed(plain.data(), nope, rows, KeyUp(head), wide, nullptr);
-        }
+        const std::span<float> plain = narrow_of(head).first(rows * nope);
+        float* absorbed = queries.data() + head * width;  // rows heads x width apart
         for_rows([&](int64_t at, int64_t row) {
-          float* to = queries.data() + (at * a_.heads + head) * width;
-          std::copy_n(wide.data() + at * rank, rank, to);
-          std::copy_n(Query(row, head) + nope, a_.mla.rope_dim, to + rank);
+          std::copy_n(Query(row, head), nope, plain.data() + at * nope);
+          std::copy_n(Query(row, head) + nope, a_.mla.rope_dim, absorbed + at * a_.heads * width + rank);
         });
+        if (a_.mla.split_up) {
+          const std::span<float> wide = sums_of(head);  // not in use yet
+          MultiplyHere(plain, rows, KeyUp(head), wide);
+          for (int64_t at = 0; at < rows; ++at) {
+            std::copy_n(wide.data() + at * rank, rank, absorbed + at * a_.heads * width);
+          }
+        } else {
+          kernels::MatMulTransposed(plain.data(), nope, rows, KeyUp(head), absorbed, a_.heads * width, nullptr);
+        }
       }
     });
     // Sequences side by side; few are shared by heads, or, where each is long, by segments.
@@ -105,16 +106,16 @@ class Attending {
     } else {
       const int64_t parts = few ? std::min(threads, a_.heads) : 1;
       ParallelPieces(step_.pool, count * parts, [&](int64_t piece) {
-        AbsorbedRun(runs[piece / parts], EvenPart(a_.heads, piece % parts, parts), queries, sums);
+        const int64_t next = (piece + threads) / parts;  // most likely of this thread
+        AbsorbedRun(runs[piece / parts], EvenPart(a_.heads, piece % parts, parts), queries, sums,
+                    next < count ? NextRows(runs[next], 0) : kernels::Ahead());
       });
     }
     ParallelFor(step_.pool, a_.heads, [&](int64_t head, int64_t last) {
       for (; head < last; ++head) {
-        const std::span<float> narrow_out = of_head(head, false).first(rows * value), wide = of_head(head, true);
+        const std::span<float> narrow_out = narrow_of(head).first(rows * value), wide = sums_of(head);
         for_rows([&](int64_t at, int64_t row) {
-          float* to = wide.data() + at * rank;
-          std::copy_n(sums.data() + (at * a_.heads + head) * rank, rank, to);
-          kernels::Scale(1.0f / running_[row * a_.heads + head].sum, rank, to);
+          kernels::Scale(1.0f / running_[row * a_.heads + head].sum, rank, wide.data() + at * rank);
         });
         MultiplyHere(wide, rows, ValueUp(head), narrow_out);
         for_rows([&](int64_t at, int64_t row) { std::copy_n(narrow_out.data() + at * value, value, Out(row, head)); });
@@ -157,26 +158,28 @@ class Attending {
   // Heads of a run's i-th row: what the caller knows of the segment is not set yet.
   SegmentBlock HeadsOfRow(const EmittedRun& run, int64_t i, Range heads, std::span<const float> queries,
                           std::span<float> sums) const {
-    const int64_t at = (run.at + i) * a_.heads + heads.begin;
+    const int64_t at = run.at + i, rank = a_.mla.kv_lora_rank, of_head = std::ssize(sums) / a_.heads;
     return {.rows = heads.size(),
-            .queries = queries.data() + at * a_.mla.latent_dim(),
+            .queries = queries.data() + (at * a_.heads + heads.begin) * a_.mla.latent_dim(),
             .running = &running_[(run.sequence->row_begin + run.first + i) * a_.heads + heads.begin],
-            .sums = sums.data() + at * a_.mla.kv_lora_rank,
-            .sum_stride = a_.mla.kv_lora_rank};
+            .sums = sums.data() + heads.begin * of_head + at * rank,
+            .sum_stride = of_head};
   }
 
-  // Some heads of a run of rows over all of its cache.
-  void AbsorbedRun(const EmittedRun& run, Range heads, std::span<const float> queries, std::span<float> sums) {
+  // Some heads of a run of rows over all of its cache; then: memory that is wanted after it.
+  void AbsorbedRun(const EmittedRun& run, Range heads, std::span<const float> queries, std::span<float> sums,
+                   const kernels::Ahead& then) {
     const int64_t width = a_.mla.latent_dim(), most = std::min(heads.size(), kSegmentRows);
     const std::span<float> scratch = ThreadScratch(kKvBlockTokens * width + SegmentScratch(most, a_.mla.kv_lora_rank));
     for (int64_t begin = 0; begin < run.end(); begin += kKvBlockTokens) {
+      const int64_t end = begin + kKvBlockTokens;
       const Segment segment = Latents(*run.sequence, begin, run.end(), scratch.data());
       for (int64_t i = std::max<int64_t>(begin - run.begin(), 0); i < run.rows; ++i) {
         for (int64_t head = heads.begin; head < heads.end; head += most) {
           SegmentBlock block = HeadsOfRow(run, i, {head, std::min(head + most, heads.end)}, queries, sums);
           block.seen = std::min(segment.count, run.begin() + i - begin + 1);
           block.first = begin == 0;
-          if (i + 1 == run.rows && head == heads.begin) block.ahead = NextRows(run, begin + kKvBlockTokens);
+          if (i + 1 == run.rows && head == heads.begin) block.ahead = end < run.end() ? NextRows(run, end) : then;
           AddSegment(segment, block, a_.scale, scratch.data() + kKvBlockTokens * width);
         }
       }
@@ -209,6 +212,7 @@ class Attending {
           block.first = true;  // alone
           block.running = &locals[i * a_.heads + head];
           block.sums = terms.data() + (i * a_.heads + head) * rank;
+          block.sum_stride = rank;
           // What this thread most likely takes next.
           if (head == 0) block.ahead = NextRows(run, begin + threads * kKvBlockTokens);
           AddSegment(segment, block, a_.scale, scratch.data() + kKvBlockTokens * width);
@@ -219,7 +223,7 @@ class Attending {
           for (int64_t i = 0; i < count; ++i) {
             const int64_t at = i * a_.heads + head;
             MergeSegment(first + i == 0, locals[at], terms.data() + at * rank, rank, &whole.running[head],
-                         whole.sums + head * rank);
+                         whole.sums + head * whole.sum_stride);
           }
         }
       });
@@ -287,7 +291,8 @@ class Attending {
     segment.value_stride = key_stride;
     if (a_.mla.split_up) {
       const std::span<float> mine = kv.subspan(head * shared.count * nope, shared.count * nope);
-      kernels::MatMulTransposed(latents_.data(), a_.mla.kv_lora_rank, shared.count, KeyUp(head), mine, nullptr);
+      kernels::MatMulTransposed(latents_.data(), a_.mla.kv_lora_rank, shared.count, KeyUp(head), mine.data(), nope,
+                                nullptr);
       keys = mine.data();
       key_stride = nope;
       segment.values = kv.data() + shared.count * a_.heads * nope + head * value;

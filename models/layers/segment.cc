@@ -52,10 +52,11 @@ void AddSegment(const Segment& s, const SegmentRow& row, float scale, float* ter
 
 void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float* scratch) {
   const int64_t rows = block.rows, seen = block.seen;
-  const std::span<float> scores(scratch, rows * seen), terms(scratch + rows * kKvBlockTokens, rows * s.value_width);
+  const std::span<float> scores(scratch, rows * seen);
   if (s.keys_by_column) {
     kernels::MatMulTransposed(block.queries, block.query_stride, rows,
-                              kernels::PlainMatrix(s.keys, s.key_width, seen, s.key_stride), scores, nullptr);
+                              kernels::PlainMatrix(s.keys, s.key_width, seen, s.key_stride), scores.data(), seen,
+                              nullptr);
   } else {
     const int64_t cuts[] = {0, s.key_width};
     kernels::Matrix keys = kernels::PlainMatrix(s.keys, seen, s.key_width, s.key_stride);
@@ -65,11 +66,19 @@ void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float*
   Running local[kSegmentRows];
   ATOLL_CHECK(rows <= kSegmentRows, "{} rows of a segment at once", rows);
   for (int64_t r = 0; r < rows; ++r) local[r] = Exponentials(seen, scale, scores.data() + r * seen);
+  // Of the first segment the weighted sums of values are the rows' own.
+  float* terms = block.first ? block.sums : scratch + rows * kKvBlockTokens;
+  const int64_t stride = block.first ? block.sum_stride : s.value_width;
   kernels::MatMulTransposed(scores.data(), seen, rows,
-                            kernels::PlainMatrix(s.values, seen, s.value_width, s.value_stride), terms, nullptr);
+                            kernels::PlainMatrix(s.values, seen, s.value_width, s.value_stride), terms, stride,
+                            nullptr);
   for (int64_t r = 0; r < rows; ++r) {
-    MergeSegment(block.first, local[r], terms.data() + r * s.value_width, s.value_width,
-                 block.running + r * block.running_stride, block.sums + r * block.sum_stride);
+    Running* running = block.running + r * block.running_stride;
+    if (block.first) {
+      *running = local[r];
+    } else {
+      MergeSegment(false, local[r], terms + r * stride, s.value_width, running, block.sums + r * block.sum_stride);
+    }
   }
 }
 

@@ -153,7 +153,7 @@ void BM_MatMulTransposed(benchmark::State& state) {
   int64_t next = 0;
   for (auto _ : state) {
     const std::byte* at = weights.data() + next++ % copies * bytes;
-    MatMulTransposed(x.data(), depth, rows, PackedMatrix(at, format, {0, depth}, {0, outs}), y, nullptr);
+    MatMulTransposed(x.data(), depth, rows, PackedMatrix(at, format, {0, depth}, {0, outs}), y.data(), outs, nullptr);
     benchmark::DoNotOptimize(y.data());
   }
   limit.SetRates(state, static_cast<double>(bytes), 2.0 * static_cast<double>(rows * outs * depth));

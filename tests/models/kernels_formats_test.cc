@@ -258,8 +258,8 @@ TEST_P(FormatsTest, ProductsHaveTheBitsOfTheDecodedMatrix) {
       const std::vector<float> back = Normal(x_rows * w.rows, 6);
       std::vector<float> want(x_rows * w.cols), got(x_rows * w.cols, NAN), shared = got;
       reference::MatMulTransposed(back, x_rows, want_of, want);
-      MatMulTransposed(back.data(), w.rows, x_rows, w, got, nullptr);
-      MatMulTransposed(back.data(), w.rows, x_rows, w, shared, &pool_);
+      MatMulTransposed(back.data(), w.rows, x_rows, w, got.data(), w.cols, nullptr);
+      MatMulTransposed(back.data(), w.rows, x_rows, w, shared.data(), w.cols, &pool_);
       ASSERT_EQ(Bits(got), Bits(want)) << Name(format) << ", transposed, " << x_rows << " rows";
       ASSERT_EQ(Bits(shared), Bits(want)) << Name(format) << ", transposed, on two threads";
     }

@@ -172,8 +172,8 @@ TEST_P(KernelsTest, MatMulTransposed) {
         const std::vector<float> x = Values(rows * 23, cols);
         std::vector<float> want(rows * cols), got(rows * cols, kNaN), shared(rows * cols, kNaN);
         reference::MatMulTransposed(x, rows, w.matrix, want);
-        MatMulTransposed(x.data(), w.matrix.rows, rows, w.matrix, got, nullptr);
-        MatMulTransposed(x.data(), w.matrix.rows, rows, w.matrix, shared, &pool_);
+        MatMulTransposed(x.data(), w.matrix.rows, rows, w.matrix, got.data(), w.matrix.cols, nullptr);
+        MatMulTransposed(x.data(), w.matrix.rows, rows, w.matrix, shared.data(), w.matrix.cols, &pool_);
         EXPECT_EQ(Bits(got), Bits(want)) << cols;
         EXPECT_EQ(Bits(shared), Bits(want)) << cols;
       }
@@ -186,12 +186,14 @@ TEST_P(KernelsTest, MatMulTransposed) {
 
 TEST_P(KernelsTest, RowsOfAWiderMatrixTransposed) {
   const auto w = RandomWeights<float>(23, 40, 2, 3);
-  const std::vector<float> x = Values(5 * 31, 4);  // 5 rows, 31 apart
-  std::vector<float> packed(5 * 23), want(5 * 40), got(5 * 40, kNaN);
+  const std::vector<float> x = Values(5 * 31, 4);                // 5 rows, 31 apart
+  std::vector<float> packed(5 * 23), want(5 * 40), got(5 * 43);  // and 43
   for (int64_t r = 0; r < 5; ++r) std::copy_n(x.data() + r * 31, 23, packed.data() + r * 23);
   reference::MatMulTransposed(packed, 5, w.matrix, want);
-  MatMulTransposed(x.data(), 31, 5, w.matrix, got, nullptr);
-  EXPECT_EQ(Bits(got), Bits(want));
+  std::vector<float> apart(5 * 43);
+  for (int64_t r = 0; r < 5; ++r) std::copy_n(want.data() + r * 40, 40, apart.data() + r * 43);
+  MatMulTransposed(x.data(), 31, 5, w.matrix, got.data(), 43, nullptr);
+  EXPECT_EQ(Bits(got), Bits(apart));  // nothing between them
 }
 
 TEST_P(KernelsTest, Transpose) {

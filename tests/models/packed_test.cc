@@ -329,8 +329,8 @@ TEST_P(PackedTest, TransposedProductsHaveTheBitsOfTheDecodedMatrix) {
         const std::vector<float> x = Values(rows * w.rows, static_cast<uint32_t>(rows));
         std::vector<float> want(rows * w.cols), got(rows * w.cols, NAN), shared = got;
         reference::MatMulTransposed(x, rows, PlainMatrix(plain.data(), w.rows, w.cols, w.cols), want);
-        MatMulTransposed(x.data(), w.rows, rows, w, got, nullptr);
-        MatMulTransposed(x.data(), w.rows, rows, w, shared, &pool);
+        MatMulTransposed(x.data(), w.rows, rows, w, got.data(), w.cols, nullptr);
+        MatMulTransposed(x.data(), w.rows, rows, w, shared.data(), w.cols, &pool);
         EXPECT_EQ(Bits(got), Bits(want)) << Name(format) << ", " << outs << " outputs, " << rows << " rows";
         EXPECT_EQ(Bits(shared), Bits(want)) << Name(format) << ", " << outs << " outputs, " << rows << " rows, shared";
       }
