@@ -220,20 +220,10 @@ void Panel(const PackedTileCall& call, int tiles) {
 }
 
 void Run(PackedType type, const PackedTileCall& call, int tiles) {
-  switch (type) {
-    case PackedType::kInt4:
-      return Panel<PackedType::kInt4>(call, tiles);
-    case PackedType::kInt8:
-      return Panel<PackedType::kInt8>(call, tiles);
-    case PackedType::kQ4_0:
-      return Panel<PackedType::kQ4_0>(call, tiles);
-    case PackedType::kQ8_0:
-      return Panel<PackedType::kQ8_0>(call, tiles);
-    case PackedType::kQ4_K:
-      return Panel<PackedType::kQ4_K>(call, tiles);
-    case PackedType::kQ6_K:  // scales of 16 inputs: not among those that packed.cc gives
-      return;
-  }
+  WithType(type, [&]<PackedType of> {
+    // Scales of 16 inputs: not among those that packed.cc gives.
+    if constexpr (of != PackedType::kQ6_K) Panel<of>(call, tiles);
+  });
 }
 
 bool AskForAmx() {

@@ -231,20 +231,7 @@ void Tile(const PackedTileCall& call) {
 }
 
 void Run(PackedType type, const PackedTileCall& call) {
-  switch (type) {
-    case PackedType::kInt4:
-      return Tile<PackedType::kInt4>(call);
-    case PackedType::kInt8:
-      return Tile<PackedType::kInt8>(call);
-    case PackedType::kQ4_0:
-      return Tile<PackedType::kQ4_0>(call);
-    case PackedType::kQ8_0:
-      return Tile<PackedType::kQ8_0>(call);
-    case PackedType::kQ4_K:
-      return Tile<PackedType::kQ4_K>(call);
-    case PackedType::kQ6_K:
-      return Tile<PackedType::kQ6_K>(call);
-  }
+  WithType(type, [&]<PackedType of> { Tile<of>(call); });
 }
 
 }  // namespace

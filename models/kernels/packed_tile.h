@@ -62,6 +62,25 @@ TransposedTileFunction TransposedTileAvx512();
 
 void PackedTilePortable(PackedType type, const PackedTileCall& call);
 
+// body.operator()<type>(). Inlined, so that what it calls is compiled for the body's instruction set.
+template <typename Body>
+[[gnu::always_inline]] inline void WithType(PackedType type, const Body& body) {
+  switch (type) {
+    case PackedType::kInt4:
+      return body.template operator()<PackedType::kInt4>();
+    case PackedType::kInt8:
+      return body.template operator()<PackedType::kInt8>();
+    case PackedType::kQ4_0:
+      return body.template operator()<PackedType::kQ4_0>();
+    case PackedType::kQ8_0:
+      return body.template operator()<PackedType::kQ8_0>();
+    case PackedType::kQ4_K:
+      return body.template operator()<PackedType::kQ4_K>();
+    case PackedType::kQ6_K:
+      return body.template operator()<PackedType::kQ6_K>();
+  }
+}
+
 // The fixed binary tree over blocks that come one after another: call with the sum of block 0, 1, ...; after the last
 // `*value` is the sum of all. Level l's partial sum waits in waiting[l] for its right neighbour. 1, 2, 4 or 8 blocks.
 // add(V* left, const V& right). By address: the function is not compiled for the vectors it moves.

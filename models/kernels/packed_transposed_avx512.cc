@@ -128,20 +128,7 @@ void Rows(const TransposedTileCall& call) {
 }
 
 void Run(PackedType type, const TransposedTileCall& call) {
-  switch (type) {
-    case PackedType::kInt4:
-      return Rows<PackedType::kInt4>(call);
-    case PackedType::kInt8:
-      return Rows<PackedType::kInt8>(call);
-    case PackedType::kQ4_0:
-      return Rows<PackedType::kQ4_0>(call);
-    case PackedType::kQ8_0:
-      return Rows<PackedType::kQ8_0>(call);
-    case PackedType::kQ4_K:
-      return Rows<PackedType::kQ4_K>(call);
-    case PackedType::kQ6_K:
-      return Rows<PackedType::kQ6_K>(call);
-  }
+  WithType(type, [&]<PackedType of> { Rows<of>(call); });
 }
 
 }  // namespace

@@ -104,20 +104,7 @@ void Unpack(const std::byte* tile, Range groups, float* out, int64_t stride) {
 }  // namespace
 
 void UnpackTileAvx2(PackedType type, const std::byte* tile, Range groups, float* out, int64_t stride) {
-  switch (type) {
-    case PackedType::kInt4:
-      return Unpack<PackedType::kInt4>(tile, groups, out, stride);
-    case PackedType::kInt8:
-      return Unpack<PackedType::kInt8>(tile, groups, out, stride);
-    case PackedType::kQ4_0:
-      return Unpack<PackedType::kQ4_0>(tile, groups, out, stride);
-    case PackedType::kQ8_0:
-      return Unpack<PackedType::kQ8_0>(tile, groups, out, stride);
-    case PackedType::kQ4_K:
-      return Unpack<PackedType::kQ4_K>(tile, groups, out, stride);
-    case PackedType::kQ6_K:
-      return Unpack<PackedType::kQ6_K>(tile, groups, out, stride);
-  }
+  WithType(type, [&]<PackedType of> { Unpack<of>(tile, groups, out, stride); });
 }
 
 }  // namespace atl::models::kernels
