@@ -31,8 +31,7 @@ class Attending {
         out_(out),
         running_(step.workspace.Take<Running>("attention.state", step.rows * a.heads)),
         latents_(step.workspace.Take<float>("attention.segment_latent", kKvBlockTokens * a.mla.kv_lora_rank)),
-        rotary_keys_(step.workspace.Take<float>("attention.segment_rope", 2 * kKvBlockTokens * a.mla.rope_dim)),
-        terms_(step.workspace.Take<float>("attention.term", a.heads * a.mla.v_dim)) {}
+        rotary_keys_(step.workspace.Take<float>("attention.segment_rope", 2 * kKvBlockTokens * a.mla.rope_dim)) {}
 
   // Rows [first, first + rows) of the sequence, all in prompt form.
   void Expanded(const SequenceRows& sequence, int64_t first, int64_t rows) {
@@ -130,20 +129,11 @@ class Attending {
     const int64_t width = a_.mla.qk_dim();
     const std::span<float> scratch = ThreadScratch(width * kKvBlockTokens + SegmentScratch(kSegmentRows, a_.mla.v_dim));
     const Segment segment = OfHead(shared, head, kv, scratch.data());
-    const int64_t whole = std::clamp(segment.begin + segment.count - 1 - sequence.position, first, last);
-    for (int64_t i = first; i < whole; ++i) {  // rows that see a part of it, or nothing
+    const auto add = [&](int64_t i, int64_t rows, int64_t seen, int64_t more) {
       const int64_t row = sequence.row_begin + i;
-      const SegmentRow to{.query = Query(row, head),
-                          .first = 0,
-                          .position = sequence.position + i,
-                          .running = &running_[row * a_.heads + head],
-                          .sum = Out(row, head)};
-      AddSegment(segment, to, a_.scale, terms_.data() + head * a_.mla.v_dim);
-    }
-    for (int64_t i = whole; i < last; i += kSegmentRows) {
-      const int64_t row = sequence.row_begin + i;
-      const SegmentBlock block{.rows = std::min(kSegmentRows, last - i),
-                               .seen = segment.count,
+      const SegmentBlock block{.rows = rows,
+                               .seen = seen,
+                               .more = more,
                                .first = segment.begin == 0,
                                .queries = Query(row, head),
                                .query_stride = a_.heads * width,
@@ -152,7 +142,16 @@ class Attending {
                                .sums = Out(row, head),
                                .sum_stride = a_.heads * a_.mla.v_dim};
       AddSegment(segment, block, a_.scale, scratch.data() + width * kKvBlockTokens);
+    };
+    // Rows before `some` see nothing of it; up to `whole` a part, each one position more than the row before it. (Row
+    // by row, these took as long as all others: each read all keys and values from the second-level cache.)
+    const int64_t some = std::clamp(segment.begin - sequence.position, first, last),
+                  whole = std::clamp(segment.begin + segment.count - 1 - sequence.position, first, last);
+    for (int64_t i = some, rows = 0; i < whole; i += rows) {
+      rows = std::min(kRisingRows, whole - i);
+      add(i, rows, sequence.position + i - segment.begin + 1, /*more=*/1);
     }
+    for (int64_t i = whole; i < last; i += kSegmentRows) add(i, std::min(kSegmentRows, last - i), segment.count, 0);
   }
 
   // Heads of a run's i-th row: what the caller knows of the segment is not set yet.
@@ -326,7 +325,6 @@ class Attending {
   const std::span<Running> running_;    // [rows, heads]
   const std::span<float> latents_;      // [kKvBlockTokens, kv_lora_rank]
   const std::span<float> rotary_keys_;  // [rope_dim, kKvBlockTokens], then [kKvBlockTokens, rope_dim]
-  const std::span<float> terms_;        // [heads, v_dim]: scratch of the head's thread
 };
 
 }  // namespace

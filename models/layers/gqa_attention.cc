@@ -104,15 +104,16 @@ class Walk {
 
   void AddTo(const SequenceRows& sequence, int64_t head, const Positions& positions) {
     const Segment segment = OfKeyHead((gqa_.heads.begin + head) / gqa_.readers - gqa_.kv_heads.begin, positions);
-    for (int64_t i = 0, together = 0; i < sequence.rows; i += together) {
-      together = RowsTogether(sequence, i, segment);
+    for (int64_t i = 0, rows = 0; i < sequence.rows; i += rows) {
+      const int64_t position = sequence.position + i, seen = position - segment.begin + 1;
       const int64_t at = (sequence.row_begin + i) * gqa_.head_count() + head;
-      if (together > 1) {
-        AddBlock(segment, at, together);
+      const bool rising = seen < segment.count;
+      rows = RowsTogether(sequence, i, segment, rising ? std::min(kRisingRows, segment.count - seen) : kSegmentRows);
+      if (rows > 1) {
+        AddBlock(segment, at, rows, rising ? seen : segment.count, rising ? 1 : 0);
         continue;
       }
-      together = 1;
-      const int64_t position = sequence.position + i;
+      rows = 1;
       const SegmentRow row{.query = query_.data() + at * width_,
                            .first = gqa_.reach.FirstVisible(position),
                            .position = position,
@@ -122,27 +123,29 @@ class Walk {
     }
   }
 
-  // Rows from the i-th on that see all of the segment and something before it, if there is anything; of a block at
-  // most.
-  int64_t RowsTogether(const SequenceRows& sequence, int64_t i, const Segment& segment) const {
-    const auto sees_all = [&](int64_t position) {
+  // Rows from the i-th on, at most `most`, that see the segment from its beginning and something before it, if there is
+  // anything.
+  int64_t RowsTogether(const SequenceRows& sequence, int64_t i, const Segment& segment, int64_t most) const {
+    const auto sees_begin = [&](int64_t position) {
       const int64_t first = gqa_.reach.FirstVisible(position);
-      return position >= segment.begin + segment.count - 1 && (first < segment.begin || first + segment.begin == 0);
+      return position >= segment.begin && (first < segment.begin || first + segment.begin == 0);
     };
     int64_t rows = 0;
-    while (rows < std::min(kSegmentRows, sequence.rows - i) && sees_all(sequence.position + i + rows)) ++rows;
+    while (rows < std::min(most, sequence.rows - i) && sees_begin(sequence.position + i + rows)) ++rows;
     return rows;
   }
 
-  // `rows` rows of one head; the first has its query and its sum at `at` [row, head].
-  void AddBlock(const Segment& segment, int64_t at, int64_t rows) {
+  // `rows` rows of one head, the first of which has its query and its sum at `at` [row, head] and sees `seen`
+  // positions, each other one `more` than the row before it.
+  void AddBlock(const Segment& segment, int64_t at, int64_t rows, int64_t seen, int64_t more) {
     const int64_t stride = gqa_.head_count() * width_;
     const std::span<float> scratch = ThreadScratch(kSegmentRows * width_ + SegmentScratch(kSegmentRows, width_));
     for (int64_t r = 0; r < rows; ++r) {
       std::copy_n(query_.data() + at * width_ + r * stride, width_, scratch.data() + r * width_);
     }
     const SegmentBlock block{.rows = rows,
-                             .seen = segment.count,
+                             .seen = seen,
+                             .more = more,
                              .first = segment.begin == 0,
                              .queries = scratch.data(),
                              .running = &running_[at],

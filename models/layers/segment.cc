@@ -51,7 +51,8 @@ void AddSegment(const Segment& s, const SegmentRow& row, float scale, float* ter
 }
 
 void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float* scratch) {
-  const int64_t rows = block.rows, seen = block.seen;
+  // Scores of what the last row sees, sums of values of what all of them do; the others' own positions come after.
+  const int64_t rows = block.rows, seen = block.seen + block.more * (rows - 1);
   const std::span<float> scores(scratch, rows * seen);
   if (s.keys_by_column) {
     kernels::MatMulTransposed(block.queries, block.query_stride, rows,
@@ -65,14 +66,19 @@ void AddSegment(const Segment& s, const SegmentBlock& block, float scale, float*
   }
   Running local[kSegmentRows];
   ATOLL_CHECK(rows <= kSegmentRows, "{} rows of a segment at once", rows);
-  for (int64_t r = 0; r < rows; ++r) local[r] = Exponentials(seen, scale, scores.data() + r * seen);
+  for (int64_t r = 0; r < rows; ++r) {
+    local[r] = Exponentials(block.seen + block.more * r, scale, scores.data() + r * seen);
+  }
   // Of the first segment the weighted sums of values are the rows' own.
   float* terms = block.first ? block.sums : scratch + rows * kKvBlockTokens;
   const int64_t stride = block.first ? block.sum_stride : s.value_width;
   kernels::MatMulTransposed(scores.data(), seen, rows,
-                            kernels::PlainMatrix(s.values, seen, s.value_width, s.value_stride), terms, stride,
+                            kernels::PlainMatrix(s.values, block.seen, s.value_width, s.value_stride), terms, stride,
                             nullptr);
   for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = block.seen; j < block.seen + block.more * r; ++j) {
+      kernels::Axpy(scores[r * seen + j], s.values + j * s.value_stride, s.value_width, terms + r * stride);
+    }
     Running* running = block.running + r * block.running_stride;
     if (block.first) {
       *running = local[r];

@@ -44,11 +44,13 @@ struct SegmentRow {
 void AddSegment(const Segment& segment, const SegmentRow& row, float scale, float* term);
 
 inline constexpr int64_t kSegmentRows = 64;  // of a block at most
+inline constexpr int64_t kRisingRows = 4;    // of one whose rows see one position more each: a tile of the products
 
 // Rows (or heads of one row, where they share their keys) that see all of a segment's first `seen` positions: their
 // scores are one product, their sums of values another. Each row's bits are those of AddSegment above.
 struct SegmentBlock {
   int64_t rows = 0, seen = 0;
+  int64_t more = 0;                // positions that each row sees beyond what the row before it does: 0 or 1
   bool first = false;              // no row sees anything of an earlier segment
   const float* queries = nullptr;  // row r's at queries + r query_stride; keys by row: [rows, key_width]
   int64_t query_stride = 0;

@@ -53,7 +53,6 @@ void PlanLatentAttention(const MlaSpec& mla, const RankShare& share, std::vector
                    {"attention.segment_latent", kKvBlockTokens * mla.kv_lora_rank * kF32Bytes},
                    {"attention.segment_rope", 2 * kKvBlockTokens * mla.rope_dim * kF32Bytes},
                    {"attention.segment_kv", kKvBlockTokens * heads * (mla.nope_dim + mla.v_dim) * kF32Bytes},
-                   {"attention.term", heads * mla.v_dim * kF32Bytes},
                    {"attention.absorbed_head", kAbsorbedTile * heads * std::max(mla.nope_dim, mla.v_dim) * kF32Bytes},
                    {"attention.absorbed_query", kAbsorbedTile * heads * mla.latent_dim() * kF32Bytes},
                    {"attention.absorbed_sum", kAbsorbedTile * heads * mla.kv_lora_rank * kF32Bytes},
