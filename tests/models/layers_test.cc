@@ -1,6 +1,7 @@
 // The traps of single layers, each against values worked out by hand or a plain second way.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -12,6 +13,7 @@
 #include "models/layers/mlp.h"
 #include "models/layers/rope.h"
 #include "models/layers/router.h"
+#include "models/layers/segment.h"
 #include "models/spec/workspace.h"
 
 namespace atl::models {
@@ -360,6 +362,59 @@ TEST(AttentionTest, ThreadsShareALongCacheWithoutChangingABit) {
       ThreadPool pool(threads);
       const std::vector<float> shared = attend(&pool);
       EXPECT_EQ(std::memcmp(shared.data(), alone.data(), alone.size() * sizeof(float)), 0) << profile << " " << threads;
+    }
+  }
+}
+
+// Rows that go through a segment together, all seeing as much of it or each one position more, against row after row.
+TEST(SegmentTest, BlocksHaveTheBitsOfTheirRows) {
+  constexpr int64_t kWidth = 24, kValues = 40, kBegin = 64, kCount = 50;
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  const auto values = [&](int64_t n) {
+    std::vector<float> v(n);
+    for (float& value : v) value = normal(random);
+    return v;
+  };
+  const std::vector<float> keys = values(kWidth * kKvBlockTokens), rows_of_values = values(kCount * kValues);
+  for (const bool by_column : {true, false}) {
+    const Segment segment{.begin = kBegin,
+                          .count = kCount,
+                          .keys = keys.data(),
+                          .key_stride = by_column ? kKvBlockTokens : kWidth,
+                          .key_width = kWidth,
+                          .keys_by_column = by_column,
+                          .values = rows_of_values.data(),
+                          .value_stride = kValues,
+                          .value_width = kValues};
+    for (const bool first : {true, false}) {
+      for (const auto& [rows, seen, more] :
+           {std::array<int64_t, 3>{1, 1, 1}, {4, 1, 1}, {kRisingRows, 46, 1}, {3, 20, 1}, {9, 50, 0}, {64, 50, 0}}) {
+        const std::vector<float> queries = values(rows * kWidth), before = values(rows * kValues);
+        std::vector<float> want = before, got = before, term(kValues);
+        std::vector<Running> want_state(rows, {.max = 0.5f, .sum = 2}), got_state = want_state;
+        for (int64_t r = 0; r < rows; ++r) {
+          const SegmentRow row{.query = queries.data() + r * kWidth,
+                               .first = first ? kBegin : 0,
+                               .position = kBegin + seen + more * r - 1,
+                               .running = &want_state[r],
+                               .sum = want.data() + r * kValues};
+          AddSegment(segment, row, 0.3f, term.data());
+        }
+        std::vector<float> scratch(SegmentScratch(rows, kValues));
+        const SegmentBlock block{.rows = rows,
+                                 .seen = seen,
+                                 .more = more,
+                                 .first = first,
+                                 .queries = queries.data(),
+                                 .query_stride = kWidth,
+                                 .running = got_state.data(),
+                                 .sums = got.data(),
+                                 .sum_stride = kValues};
+        AddSegment(segment, block, 0.3f, scratch.data());
+        EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0) << rows << " rows";
+        EXPECT_EQ(std::memcmp(got_state.data(), want_state.data(), rows * sizeof(Running)), 0) << rows << " rows";
+      }
     }
   }
 }
