@@ -1,6 +1,7 @@
-// AVX-512: 64 columns of an output at once, whose bytes one permutation puts where fp8_avx2.cc's decoding makes vector
-// j of columns 16 j to 16 j + 15: a vector of sums is an output's lanes. Four outputs' columns in a vector, which
-// spares the permutation, take inserts and broadcasts instead: 17 GB/s of weights a core in the cache, so 23.
+// AVX-512: 64 columns of an output at once. One permutation puts their bytes where fp8_avx2.cc's decoding makes vector
+// j of columns 16 j to 16 j + 15, so a vector of sums is an output's lanes. (16 columns of four outputs in a vector
+// need no permutation, but three inserts, and a broadcast for each load of x: 17 GB/s of weights a core in the cache,
+// this 23.)
 #include "models/kernels/fp8_rows.h"
 #include "models/kernels/packed_tile.h"
 
