@@ -109,7 +109,7 @@ void QuantizeGroupOfRow(const float* x, const MutableQuantizedRows& to, int64_t 
 void PackRow(const PackedWeights& w, int64_t row, const float* values) {
   ATOLL_CHECK(w.type == PackedType::kInt4 || w.type == PackedType::kInt8, "PackRow is for INT4 and INT8");
   const int64_t whole = w.cols / kGroup, left = w.cols - whole * kGroup, lane = row % kTileRows;
-  std::byte* tile = w.data + row / kTileRows * PackedTileBytes(w.type, w.cols, w.skip);
+  std::byte* tile = TileOf(w, row);
   Chosen()->pack_groups(w.type, values, whole, GroupOf(w.type, tile, w.skip), lane);
   if (left == 0) return;
   float rest[kGroup] = {};
@@ -119,8 +119,8 @@ void PackRow(const PackedWeights& w, int64_t row, const float* values) {
 
 void UnpackTile(const PackedWeights& w, int64_t tile, Range groups, float* out, int64_t stride) {
   if (Chosen()->unpack != nullptr) {
-    const std::byte* at = w.data + tile * PackedTileBytes(w.type, w.cols, w.skip);
-    return Chosen()->unpack(w.type, at, {w.skip + groups.begin, w.skip + groups.end}, out, stride);
+    return Chosen()->unpack(w.type, TileOf(w, tile * kTileRows), {w.skip + groups.begin, w.skip + groups.end}, out,
+                            stride);
   }
   for (int64_t lane = 0; lane < kTileRows; ++lane) {
     float* to = out + lane * stride;

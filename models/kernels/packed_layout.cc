@@ -10,10 +10,6 @@
 namespace atl::models::kernels {
 namespace {
 
-std::byte* TileOf(const PackedWeights& w, int64_t row) {
-  return w.data + row / kTileRows * PackedTileBytes(w.type, w.cols, w.skip);
-}
-
 void PackWeights(PackedType type, int64_t lane, const int8_t* q, std::byte* group) {
   const auto zero = static_cast<uint8_t>(ZeroOf(type));
   uint8_t stored[kGroup];  // quads of this output, each to its place in a line of 64 bytes

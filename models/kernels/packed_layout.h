@@ -25,6 +25,11 @@ constexpr int ZeroOf(PackedType type) {
   return 0;
 }
 
+// The tile that holds output `row`.
+inline std::byte* TileOf(const PackedWeights& w, int64_t row) {
+  return w.data + row / kTileRows * PackedTileBytes(w.type, w.cols, w.skip);
+}
+
 // The header of the block of group `group` of a tile, counted from the first block's first group.
 template <typename Byte>
 Byte* HeaderOf(PackedType type, Byte* tile, int64_t group) {

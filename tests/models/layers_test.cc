@@ -19,6 +19,16 @@
 namespace atl::models {
 namespace {
 
+struct NormalValues {
+  std::mt19937 random;
+  std::normal_distribution<float> normal{};
+  std::vector<float> operator()(int64_t n) {
+    std::vector<float> drawn(n);
+    for (float& value : drawn) value = normal(random);
+    return drawn;
+  }
+};
+
 struct Choice {
   std::vector<int32_t> experts;
   std::vector<float> weights;
@@ -320,13 +330,7 @@ TEST(AttentionTest, ThreadsShareALongCacheWithoutChangingABit) {
   const ModelSpec spec = LatentSpec(3, 32);
   const MlaSpec& mla = *spec.mla;
   constexpr int64_t kContext = 70 * kKvBlockTokens + 5;  // more segments than are taken at once
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  const auto values = [&](int64_t n) {
-    std::vector<float> drawn(n);
-    for (float& value : drawn) value = normal(random);
-    return drawn;
-  };
+  NormalValues values{.random = std::mt19937(1)};
   std::vector<BF16> up;
   for (const float w : values(spec.heads * (mla.nope_dim + mla.v_dim) * mla.kv_lora_rank)) {
     up.push_back(ToBF16(0.3f * w));
@@ -369,13 +373,7 @@ TEST(AttentionTest, ThreadsShareALongCacheWithoutChangingABit) {
 // Rows that go through a segment together, all seeing as much of it or each one position more, against row after row.
 TEST(SegmentTest, BlocksHaveTheBitsOfTheirRows) {
   constexpr int64_t kWidth = 24, kValues = 40, kBegin = 64, kCount = 50;
-  std::mt19937 random(3);
-  std::normal_distribution<float> normal;
-  const auto values = [&](int64_t n) {
-    std::vector<float> v(n);
-    for (float& value : v) value = normal(random);
-    return v;
-  };
+  NormalValues values{.random = std::mt19937(3)};
   const std::vector<float> keys = values(kWidth * kKvBlockTokens), rows_of_values = values(kCount * kValues);
   for (const bool by_column : {true, false}) {
     const Segment segment{.begin = kBegin,
